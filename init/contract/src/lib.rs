@@ -1,0 +1,1 @@
+//! What the lifeboot host writes and the device reads.
