@@ -1,0 +1,496 @@
+//! The plan: everything the boot will do, decided before anything is done.
+//!
+//! Made once by PID 1 from the command line, the baked configuration and what the device tree tells, then written to
+//! [`crate::image::PLAN`] where the other processes read it. The one thing a reader would get wrong: a plan always comes
+//! out. What cannot be understood becomes a [`Note`]; where going on with a default could run the wrong thing, it also becomes
+//! [`Plan::refusal`], and the machine stays in rescue with network and ssh as planned.
+
+use crate::config::Config;
+use crate::event::{Level, Stage};
+use crate::ip::{self, Directive, Vlan};
+use crate::template::{Facts, Template};
+use crate::words::{self, Word};
+use serde::{Deserialize, Serialize};
+
+pub use crate::root::{BlockId, Overlay, Source, Verify};
+
+/// What the boot will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where the OS may be, in the order tried; empty: stay in rescue.
+    pub roots: Vec<Source>,
+    /// How a local root is mounted.
+    pub local: LocalRoot,
+    /// What to execute in the new root, when not the usual.
+    pub init: Option<String>,
+    /// Arguments for it: what stood behind ` -- `, and the words init knows (`single`, runlevels).
+    pub init_args: Vec<String>,
+    /// Addresses, name servers, VLANs.
+    pub network: Network,
+    /// LUKS volumes to unlock before a local root is looked for.
+    pub luks: Vec<LuksVolume>,
+    /// Options for all of them.
+    pub luks_options: LuksOptions,
+    /// Stop with a shell before this stage.
+    pub break_before: Option<Stage>,
+    /// How an OS image proves itself.
+    pub verify: Verify,
+    /// Where its writable layer lives.
+    pub overlay: Overlay,
+    /// Whether sessions hold the handover.
+    pub hold: Hold,
+    /// What follows after the last try.
+    pub on_failure: OnFailure,
+    /// How often the roots are tried again.
+    pub retry: Retry,
+    /// Seconds until `on_failure` applies.
+    pub deadline_s: Option<u64>,
+    /// Timeout of the watchdog in seconds; `None`: leave it alone.
+    pub watchdog_s: Option<u32>,
+    /// The ssh server.
+    pub ssh: Ssh,
+    /// The host name, if it is not the lease's.
+    pub hostname: Option<Template>,
+    /// SNTP servers, HOST or HOST:PORT.
+    pub ntp: Vec<String>,
+    /// Least level printed on the consoles.
+    pub log: Level,
+    /// Device that gets the events, under /dev.
+    pub events: Option<String>,
+    /// HOST[:PORT] that gets the events as syslog.
+    pub syslog: Option<String>,
+    /// What this machine is.
+    pub facts: Facts,
+    /// Words that were not taken.
+    pub notes: Vec<Note>,
+    /// Why no root may be tried.
+    pub refusal: Option<String>,
+}
+
+/// How a local root is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalRoot {
+    /// `rootfstype=`
+    pub fstype: Option<String>,
+    /// `rootflags=`
+    pub flags: Option<String>,
+    /// `ro` or `rw`, the last one given.
+    pub access: Access,
+}
+
+/// Whether something is mounted writable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// As the kernel does without a word.
+    #[default]
+    ReadOnly,
+    /// `rw`
+    ReadWrite,
+}
+
+/// Addresses, name servers, VLANs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// One for each `ip=`; empty: DHCP on every wired interface.
+    pub ip: Vec<Directive>,
+    /// `nameserver=`
+    pub nameservers: Vec<std::net::IpAddr>,
+    /// MAC address of `BOOTIF=`, lower case, colons.
+    pub bootif: Option<String>,
+    /// `vlan=`
+    pub vlans: Vec<Vlan>,
+}
+
+/// A LUKS volume to unlock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LuksVolume {
+    /// UUID of the LUKS header.
+    pub uuid: String,
+    /// Name under /dev/mapper; `luks-UUID` by default.
+    pub name: String,
+    /// Key file in the image, tried first.
+    pub key_file: Option<String>,
+}
+
+/// `rd.luks.options=`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LuksOptions {
+    /// Pass discards through.
+    pub discard: bool,
+    /// Open read-only.
+    pub read_only: bool,
+}
+
+/// `lifeboot.hold=`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    /// Sessions are cut at handover.
+    Never,
+    /// The last session's end, or `rescue boot`, lets the boot go on.
+    #[default]
+    Session,
+    /// Only `rescue boot` does.
+    Always,
+}
+
+/// `lifeboot.on-failure=`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Stay reachable.
+    #[default]
+    Rescue,
+    /// Start over.
+    Reboot,
+}
+
+/// `lifeboot.retry=`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// For as long as it takes.
+    #[default]
+    Forever,
+    /// This often after the first time.
+    Times(u32),
+}
+
+/// The ssh server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ssh {
+    /// TCP port.
+    pub port: u16,
+    /// Lines of an authorized_keys file, without blank ones and comments.
+    pub authorized_keys: Vec<String>,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Ssh {
+            port: 22,
+            authorized_keys: Vec::new(),
+        }
+    }
+}
+
+/// A word that was not taken, or not as it was meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The word's key.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Plan {
+    /// Makes the plan. `keys` are the lines of the baked authorized_keys file.
+    pub fn make(cmdline: &str, config: &Config, facts: Facts, keys: &str) -> Plan {
+        let (given, args) = words::split(cmdline);
+        let mut plan = Plan {
+            facts,
+            watchdog_s: Some(15),
+            init_args: args,
+            log: Level::Info,
+            ..Plan::default()
+        };
+        plan.ssh.authorized_keys = key_lines(keys);
+        let words = merge(given, config, &mut plan.notes);
+        plan.contradictions(&words);
+        for word in &words {
+            if let Err(what) = plan.take(word) {
+                plan.complain(&word.key, what);
+            }
+        }
+        plan.settle();
+        plan
+    }
+
+    /// Adds a reason not to try any root.
+    pub fn refuse(&mut self, what: String) {
+        self.refusal = Some(match self.refusal.take() {
+            Some(before) => format!("{before}; {what}"),
+            None => what,
+        });
+    }
+
+    fn complain(&mut self, key: &str, what: String) {
+        if matches!(key, "root" | "lifeboot.verify" | "lifeboot.overlay" | "init")
+            || key.starts_with("rd.luks.")
+        {
+            self.refuse(format!("{key}: {what}"));
+        }
+        self.notes.push(Note {
+            key: key.to_owned(),
+            what,
+        });
+    }
+
+    /// Two different values for a word that decides what is run: neither is taken for meant.
+    fn contradictions(&mut self, words: &[Word]) {
+        for key in ["lifeboot.verify", "lifeboot.overlay", "init"] {
+            let values: Vec<&str> = words
+                .iter()
+                .filter(|word| word.key == key)
+                .map(Word::text)
+                .collect();
+            if let Some(other) = values.iter().find(|value| **value != values[0]) {
+                self.complain(key, format!("given as '{}' and as '{other}'", values[0]));
+            }
+        }
+    }
+
+    fn take(&mut self, word: &Word) -> Result<(), String> {
+        let value = word.text();
+        match word.key.as_str() {
+            "root" => self.roots.push(Source::parse(value)?),
+            "rootfstype" => self.local.fstype = Some(filled(value)?),
+            "rootflags" => self.local.flags = Some(filled(value)?),
+            "ro" => self.local.access = Access::ReadOnly,
+            "rw" => self.local.access = Access::ReadWrite,
+            "init" => self.init = Some(absolute(value)?),
+            "single" | "s" | "S" | "1" | "2" | "3" | "4" | "5" if word.value.is_none() => {
+                self.init_args.push(word.key.clone())
+            }
+            "ip" => self
+                .network
+                .ip
+                .push(Directive::parse(value).map_err(|error| error.to_string())?),
+            "nameserver" => self.network.nameservers.push(address(value)?),
+            "BOOTIF" => self.network.bootif = Some(ip::bootif(value).map_err(|error| error.to_string())?),
+            "vlan" => self
+                .network
+                .vlans
+                .push(Vlan::parse(value).map_err(|error| error.to_string())?),
+            key if key.starts_with("rd.") => self.take_rd(key, value)?,
+            key if key.starts_with("lifeboot.") => self.take_own(key, value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_rd(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "rd.luks.uuid" => {
+                self.luks_volume(value)?;
+            }
+            "rd.luks.name" => {
+                let (uuid, name) = value
+                    .split_once('=')
+                    .ok_or_else(|| format!("'{value}' is not UUID=NAME"))?;
+                if name.is_empty() || name.contains('/') {
+                    return Err(format!("'{name}' is not a name for /dev/mapper"));
+                }
+                self.luks_volume(uuid)?.name = name.to_owned();
+            }
+            "rd.luks.key" => self.luks_key(value)?,
+            "rd.luks.options" => self.take_luks_options(value)?,
+            "rd.break" => {
+                let stage = Stage::from_name(value);
+                self.break_before =
+                    Some(stage.ok_or_else(|| format!("'{value}' is not a stage, which are {}", stages()))?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_own(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "lifeboot.verify" => self.verify = Verify::parse(value)?,
+            "lifeboot.overlay" => self.overlay = Overlay::parse(value)?,
+            "lifeboot.hold" => {
+                self.hold = choice(
+                    value,
+                    &[
+                        ("never", Hold::Never),
+                        ("session", Hold::Session),
+                        ("always", Hold::Always),
+                    ],
+                )?;
+            }
+            "lifeboot.on-failure" => {
+                self.on_failure = choice(
+                    value,
+                    &[("rescue", OnFailure::Rescue), ("reboot", OnFailure::Reboot)],
+                )?;
+            }
+            "lifeboot.retry" if value == "forever" => self.retry = Retry::Forever,
+            "lifeboot.retry" => self.retry = Retry::Times(number(value, 0, u64::from(u32::MAX))? as u32),
+            "lifeboot.deadline" => self.deadline_s = Some(number(value, 1, 30 * 24 * 3600)?),
+            "lifeboot.watchdog" if value == "off" => self.watchdog_s = None,
+            "lifeboot.watchdog" => self.watchdog_s = Some(number(value, 1, 3600)? as u32),
+            "lifeboot.ssh-key" => self.ssh.authorized_keys.push(public_key(value)?),
+            "lifeboot.ssh-port" => self.ssh.port = number(value, 1, u64::from(u16::MAX))? as u16,
+            "lifeboot.hostname" => {
+                self.hostname = Some(Template::parse(&filled(value)?).map_err(|error| error.to_string())?)
+            }
+            "lifeboot.ntp" => self.ntp.push(filled(value)?),
+            "lifeboot.log" => {
+                self.log = Level::from_name(value)
+                    .ok_or_else(|| format!("'{value}' is none of error, warn, info and debug"))?;
+            }
+            "lifeboot.events" => self.events = Some(filled(value)?.trim_start_matches("/dev/").to_owned()),
+            "lifeboot.syslog" => self.syslog = Some(filled(value)?),
+            _ => return Err("is not a boot parameter of lifeboot".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn luks_volume(&mut self, uuid: &str) -> Result<&mut LuksVolume, String> {
+        let uuid = uuid.trim_start_matches("luks-").to_lowercase();
+        if uuid.is_empty() || !uuid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+            return Err(format!("'{uuid}' is not a UUID"));
+        }
+        let index = match self.luks.iter().position(|volume| volume.uuid == uuid) {
+            Some(index) => index,
+            None => {
+                self.luks.push(LuksVolume {
+                    name: format!("luks-{uuid}"),
+                    uuid,
+                    key_file: None,
+                });
+                self.luks.len() - 1
+            }
+        };
+        self.luks.get_mut(index).ok_or_else(|| "no volume".to_owned())
+    }
+
+    fn luks_key(&mut self, value: &str) -> Result<(), String> {
+        let mut parts = value.splitn(3, ':');
+        let path = absolute(parts.next().unwrap_or_default())?;
+        if let Some(device) = parts.next().filter(|device| !device.is_empty()) {
+            return Err(format!("a key on another device ({device}) is not supported"));
+        }
+        match parts.next() {
+            Some(volume) => self.luks_volume(volume.trim_start_matches("UUID="))?.key_file = Some(path),
+            None if self.luks.is_empty() => {
+                return Err(format!("{path}: rd.luks.uuid= must stand before it"));
+            }
+            None => self
+                .luks
+                .iter_mut()
+                .for_each(|volume| volume.key_file = Some(path.clone())),
+        }
+        Ok(())
+    }
+
+    fn take_luks_options(&mut self, value: &str) -> Result<(), String> {
+        for option in value.split(',') {
+            match option {
+                "discard" | "allow-discards" => self.luks_options.discard = true,
+                "read-only" | "readonly" => self.luks_options.read_only = true,
+                other => self.notes.push(Note {
+                    key: "rd.luks.options".into(),
+                    what: format!("'{other}' is not used"),
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// What only shows when all words are known.
+    fn settle(&mut self) {
+        let urls = self
+            .roots
+            .iter()
+            .filter(|root| matches!(root, Source::Http(_)))
+            .count();
+        if matches!(self.verify, Verify::Sha256(_)) && urls > 1 {
+            self.complain(
+                "lifeboot.verify",
+                format!("one SHA-256 is given, but root= names {urls} URLs"),
+            );
+        }
+        if self.overlay == Overlay::None && self.local.access == Access::ReadWrite && urls > 0 {
+            self.complain(
+                "lifeboot.overlay",
+                "none leaves an OS image read-only, but 'rw' is given".to_owned(),
+            );
+        }
+    }
+}
+
+/// The words of the file that the command line does not replace, then those of the command line.
+fn merge(given: Vec<Word>, config: &Config, notes: &mut Vec<Note>) -> Vec<Word> {
+    let (locked, free): (Vec<_>, Vec<_>) = given
+        .into_iter()
+        .partition(|word| config.locked.contains(&word.key));
+    for word in locked {
+        let what = format!(
+            "'{}' on the command line is ignored: the image locks this word",
+            word.text()
+        );
+        notes.push(Note { key: word.key, what });
+    }
+    let baked = config
+        .words
+        .iter()
+        .filter(|word| !free.iter().any(|other| other.key == word.key))
+        .cloned();
+    baked.chain(free.iter().cloned()).collect()
+}
+
+fn key_lines(text: &str) -> Vec<String> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn stages() -> String {
+    Stage::ALL.map(Stage::name).join(", ")
+}
+
+fn filled(value: &str) -> Result<String, String> {
+    if value.is_empty() {
+        Err("has no value".to_owned())
+    } else {
+        Ok(value.to_owned())
+    }
+}
+
+fn absolute(value: &str) -> Result<String, String> {
+    if value.starts_with('/') {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("'{value}' is not an absolute path"))
+    }
+}
+
+fn address(value: &str) -> Result<std::net::IpAddr, String> {
+    let bare = value.trim_start_matches('[').trim_end_matches(']');
+    bare.parse()
+        .map_err(|_| format!("'{value}' is not an IP address"))
+}
+
+fn number(value: &str, least: u64, most: u64) -> Result<u64, String> {
+    match value.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("'{value}' is not a number from {least} to {most}")),
+    }
+}
+
+fn choice<T: Copy>(value: &str, among: &[(&str, T)]) -> Result<T, String> {
+    let names: Vec<_> = among.iter().map(|(name, _)| *name).collect();
+    let found = among
+        .iter()
+        .find(|(name, _)| *name == value)
+        .map(|(_, choice)| *choice);
+    found.ok_or_else(|| format!("'{value}' is none of {}", names.join(", ")))
+}
+
+fn public_key(value: &str) -> Result<String, String> {
+    match value.split_whitespace().count() {
+        0 | 1 => Err(format!(
+            "'{value}' is not TYPE BASE64; put the whole value in double quotes"
+        )),
+        _ => Ok(value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

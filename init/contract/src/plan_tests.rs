@@ -1,0 +1,181 @@
+use super::*;
+
+fn plan(cmdline: &str) -> Plan {
+    Plan::make(cmdline, &Config::default(), Facts::default(), "")
+}
+
+fn with(cmdline: &str, config: &str) -> Plan {
+    Plan::make(cmdline, &Config::parse(config).unwrap(), Facts::default(), "")
+}
+
+#[test]
+fn nothing_said_stays_in_rescue_with_the_defaults() {
+    let plan = plan("console=ttyAMA0 quiet");
+    assert_eq!(plan.roots, []);
+    assert_eq!(
+        (plan.verify, plan.hold, plan.watchdog_s),
+        (Verify::Required, Hold::Session, Some(15))
+    );
+    assert!(plan.notes.is_empty() && plan.refusal.is_none());
+}
+
+#[test]
+fn roots_are_tried_in_the_order_given() {
+    let plan = plan("root=http://a/x root=UUID=12 rw");
+    assert_eq!(
+        plan.roots.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["http://a/x", "UUID=12"]
+    );
+    assert_eq!(plan.local.access, Access::ReadWrite);
+}
+
+#[test]
+fn the_command_line_replaces_the_files_list_of_a_word() {
+    let config = "root = [\"http://a\", \"http://b\"]\nlifeboot.ssh-port = 2222";
+    assert_eq!(with("", config).roots.len(), 2);
+    let plan = with("root=LABEL=x", config);
+    assert_eq!((plan.roots.len(), plan.ssh.port), (1, 2222));
+}
+
+#[test]
+fn a_locked_word_is_deaf_to_the_command_line() {
+    let open = with("lifeboot.verify=off", "lifeboot.verify = \"required\"");
+    assert_eq!(open.verify, Verify::Off);
+    let locked = with("lifeboot.verify=off", "locked = [\"lifeboot.verify\"]");
+    assert_eq!(locked.verify, Verify::Required);
+    assert_eq!(locked.notes[0].key, "lifeboot.verify");
+}
+
+#[test]
+fn an_unknown_word_of_ours_is_noted_and_the_boot_goes_on() {
+    let plan = plan("root=/dev/vda1 lifeboot.verfy=off systemd.unit=x");
+    assert_eq!(
+        plan.notes,
+        [Note {
+            key: "lifeboot.verfy".into(),
+            what: "is not a boot parameter of lifeboot".into()
+        }]
+    );
+    assert_eq!(plan.refusal, None);
+}
+
+#[test]
+fn a_bad_value_refuses_only_where_the_default_could_run_the_wrong_thing() {
+    assert_eq!(plan("lifeboot.ssh-port=70000").refusal, None);
+    assert_eq!(plan("ip=10.0.0.1.2").refusal, None);
+    for bad in [
+        "root=nfs",
+        "lifeboot.verify=of",
+        "lifeboot.overlay=tmpfs:x",
+        "rd.luks.uuid=xyz",
+        "init=sh",
+    ] {
+        let plan = plan(bad);
+        assert!(plan.refusal.is_some(), "{bad}");
+        assert_eq!(plan.notes.len(), 1, "{bad}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_by_name() {
+    let twice = plan("lifeboot.verify=off lifeboot.verify=required");
+    assert_eq!(
+        twice.refusal.unwrap(),
+        "lifeboot.verify: given as 'off' and as 'required'"
+    );
+    let pinned = format!(
+        "lifeboot.verify=sha256:{} root=http://a root=http://b",
+        "0".repeat(64)
+    );
+    assert!(plan(&pinned).refusal.unwrap().contains("root= names 2 URLs"));
+    assert!(plan("root=http://a rw lifeboot.overlay=none").refusal.is_some());
+    assert_eq!(plan("root=/dev/a rw lifeboot.overlay=none").refusal, None);
+}
+
+#[test]
+fn luks_volumes_take_names_and_keys() {
+    let plan =
+        plan("rd.luks.uuid=luks-AB-12 rd.luks.name=ab-12=cryptroot rd.luks.key=/k rd.luks.options=discard,x");
+    assert_eq!(
+        plan.luks,
+        [LuksVolume {
+            uuid: "ab-12".into(),
+            name: "cryptroot".into(),
+            key_file: Some("/k".into())
+        }]
+    );
+    assert!(plan.luks_options.discard);
+    assert_eq!(plan.notes.len(), 1);
+}
+
+#[test]
+fn what_stands_behind_two_dashes_goes_to_init() {
+    assert_eq!(plan("single -- a b").init_args, ["a", "b", "single"]);
+}
+
+#[test]
+fn keys_of_the_file_and_of_the_command_line_add_up() {
+    let keys = "# mine\n\nssh-ed25519 AAAA me\n";
+    let plan = Plan::make(
+        "lifeboot.ssh-key=\"ssh-rsa BBBB you\"",
+        &Config::default(),
+        Facts::default(),
+        keys,
+    );
+    assert_eq!(
+        plan.ssh.authorized_keys,
+        ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"]
+    );
+}
+
+#[test]
+fn a_plan_reads_back_from_json() {
+    let plan = plan("root=http://a/{mac} ip=10.0.0.2::10.0.0.1:24::eth0:off lifeboot.retry=3 rd.break=mount");
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+#[test]
+fn every_word_in_the_table_is_taken_or_refused_by_value_never_unknown() {
+    for key in crate::keys::KEYS {
+        let plan = plan(&format!("{}=", key.name));
+        assert!(
+            plan.notes
+                .iter()
+                .all(|note| !note.what.contains("is not a boot parameter")),
+            "{}",
+            key.name
+        );
+    }
+}
+
+#[test]
+fn any_text_makes_a_plan() {
+    let pieces = [
+        "root=",
+        "ip=",
+        "[",
+        ":",
+        "=",
+        "\"",
+        "lifeboot.",
+        "verify=",
+        "sha256:",
+        " ",
+        "é",
+        "rd.luks.key=",
+        "{",
+        "}",
+        "/",
+        "--",
+    ];
+    let mut seed = 1u32;
+    for _ in 0..5000 {
+        let mut line = String::new();
+        for _ in 0..12 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            line.push_str(pieces[(seed >> 16) as usize % pieces.len()]);
+        }
+        plan(&line);
+    }
+}
