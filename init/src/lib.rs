@@ -1,1 +1,25 @@
-//! What the lifeboot host writes and the device reads.
+//! PID 1 and the boot pipeline.
+//!
+//! Two processes of the one executable live here: [`supervise`] is PID 1, [`boot`] is its child that runs the stages. Facts flow
+//! down: a stage takes what the stages before returned and reads nothing again.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod block;
+pub mod boot;
+pub mod control;
+pub mod modules;
+pub mod report;
+pub mod supervise;
+pub mod uplink;
+pub mod stage {
+    //! One file a stage, in the order of the boot.
+    pub mod devices;
+    pub mod fetch;
+    pub mod handover;
+    pub mod mount;
+    pub mod network;
+    pub mod plan;
+    pub mod time;
+    pub mod verify;
+}
+mod sys;

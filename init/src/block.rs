@@ -1,0 +1,146 @@
+//! Finding block devices by what is on them.
+//!
+//! util-linux's `blkid` does the probing: it knows every file system and partition table there is. What is ours is the waiting:
+//! a device is looked for again only when the kernel's list of them has changed or somebody says so.
+
+use crate::report::{chain, failure};
+use lifeboot_contract::control::Order;
+use lifeboot_contract::event::{Failure, Stage};
+use lifeboot_contract::plan::BlockId;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// What PID 1 tells the pipeline, for those who wait.
+pub struct Orders {
+    receiver: Mutex<mpsc::Receiver<Order>>,
+}
+
+impl Orders {
+    /// Orders as they come from the control connection.
+    pub fn new(receiver: mpsc::Receiver<Order>) -> Orders {
+        Orders { receiver: Mutex::new(receiver) }
+    }
+
+    /// The next order, or `None` when the time is over. A lost connection counts as silence.
+    pub fn wait(&self, at_most: Duration) -> Option<Order> {
+        let received = match self.receiver.lock() {
+            Ok(receiver) => receiver.recv_timeout(at_most),
+            Err(_) => Err(mpsc::RecvTimeoutError::Disconnected),
+        };
+        if received == Err(mpsc::RecvTimeoutError::Disconnected) {
+            std::thread::sleep(at_most);
+        }
+        received.ok()
+    }
+}
+
+/// Calls `look` until it finds something: at once, and again whenever block devices come or go or PID 1 nudges.
+pub fn wait_for<T>(orders: &Orders, at_most: Option<Duration>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = at_most.map(|at_most| Instant::now() + at_most);
+    let mut seen = None;
+    let mut nudged = false;
+    loop {
+        let now = snapshot();
+        if nudged || seen.as_ref() != Some(&now) {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            seen = Some(now);
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return None;
+        }
+        nudged = orders.wait(Duration::from_millis(200)).is_some();
+    }
+}
+
+/// The kernel's partitions and device-mapper names, as one text.
+fn snapshot() -> String {
+    let mut text = fs::read_to_string("/proc/partitions").unwrap_or_default();
+    for (device, uuid) in mapped() {
+        text.push_str(&format!("{device} {uuid}\n"));
+    }
+    text
+}
+
+/// Device-mapper devices with their uuid, `dm-0` and `CRYPT-LUKS2-…`.
+fn mapped() -> Vec<(String, String)> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let uuid = fs::read_to_string(entry.path().join("dm/uuid")).ok()?;
+            Some((entry.file_name().to_string_lossy().into_owned(), uuid.trim().to_owned()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The mapped device of an unlocked LUKS volume, under whatever name it was opened.
+pub fn unlocked(luks_uuid: &str) -> Option<PathBuf> {
+    let bare: String = luks_uuid.chars().filter(|c| *c != '-').collect();
+    let wanted = |uuid: &str| {
+        let mut parts = uuid.splitn(4, '-');
+        parts.next() == Some("CRYPT") && parts.next().is_some_and(|kind| kind.starts_with("LUKS")) && parts.next() == Some(&bare)
+    };
+    mapped().into_iter().find(|(_, uuid)| wanted(uuid)).map(|(name, _)| Path::new("/dev").join(name))
+}
+
+/// The device of that name, if it is there now.
+///
+/// # Errors
+/// `blkid` could not be run.
+pub fn find(id: &BlockId) -> io::Result<Option<PathBuf>> {
+    match id {
+        BlockId::Path(path) => Ok(Path::new(path).exists().then(|| PathBuf::from(path))),
+        id => Ok(blkid(&["-c", "/dev/null", "-l", "-o", "device", "-t", &id.to_string()])?.map(PathBuf::from)),
+    }
+}
+
+/// The file system on a device, as blkid calls it: `ext4`, `crypto_LUKS`.
+///
+/// # Errors
+/// `blkid` could not be run.
+pub fn fstype(device: &Path) -> io::Result<Option<String>> {
+    blkid(&["-c", "/dev/null", "-s", "TYPE", "-o", "value", &device.to_string_lossy()])
+}
+
+fn blkid(args: &[&str]) -> io::Result<Option<String>> {
+    let output = Command::new("/usr/sbin/blkid")
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("blkid: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned();
+    Ok((output.status.success() && !text.is_empty()).then_some(text))
+}
+
+/// Waits until a device is there.
+///
+/// # Errors
+/// It did not come in time; the message says how many block devices there are.
+pub fn await_device(id: &BlockId, orders: &Orders, at_most: Duration) -> Result<PathBuf, Failure> {
+    let mut trouble = None;
+    let found = wait_for(orders, Some(at_most), || match find(id) {
+        Ok(found) => found,
+        Err(error) => {
+            trouble = Some(chain(&error));
+            None
+        }
+    });
+    found.ok_or_else(|| {
+        let count = fs::read_dir("/sys/class/block").map(|dir| dir.count()).unwrap_or(0);
+        let mut failed = failure(
+            Stage::Mount,
+            format!("{id} did not appear within {} s; {count} block devices are there", at_most.as_secs()),
+        );
+        failed.cause = trouble;
+        failed.hint = Some("'rescue disks' lists what is there".to_owned());
+        failed
+    })
+}

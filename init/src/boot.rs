@@ -1,0 +1,206 @@
+//! The pipeline, top to bottom: plan, devices, network, time, fetch, verify, mount; the handover is PID 1's.
+//!
+//! It is a process of its own, so that whatever it does PID 1 lives. It ends only by being killed: after a failure it tries
+//! again, after success it keeps the lease until PID 1 becomes the real init. The network runs on a thread beside it, because a local
+//! disk needs none and a person needs it first.
+
+use crate::block::Orders;
+use crate::control::PipelineSink;
+use crate::report::{FailureExt, Reporter, failure, now_ms};
+use crate::stage::{devices, fetch, mount, plan, verify};
+use crate::uplink::Uplink;
+use lifeboot_contract::control::{Order, ReadyRoot, Report};
+use lifeboot_contract::event::{Failure, Stage};
+use lifeboot_contract::image::TRUSTED_KEYS;
+use lifeboot_contract::plan::{Plan, Retry, Source};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Memory that is left for what runs beside an OS image in memory: the rescue system, the real init until it has freed the initramfs.
+const RESERVE: u64 = 48 << 20;
+/// The first pause between two tries of the whole list; doubled each time, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Runs the pipeline until the process is killed. Returns only when PID 1 cannot be reached.
+///
+/// # Errors
+/// The control socket's or the plan's.
+pub fn run() -> std::io::Result<std::convert::Infallible> {
+    let (sink, orders) = PipelineSink::connect()?;
+    let plan = Arc::new(plan::stored()?);
+    let build_time = plan::image_info(Path::new("/")).build_time;
+    Boot { plan, build_time, orders: Orders::new(orders), reporter: Reporter::new(Arc::new(sink)) }.forever()
+}
+
+struct Boot {
+    plan: Arc<Plan>,
+    build_time: u64,
+    orders: Orders,
+    reporter: Reporter,
+}
+
+/// What every attempt uses: the stages that are done once.
+struct Ground {
+    devices: devices::Devices,
+    uplink: Uplink,
+    keys: verify::TrustedKeys,
+}
+
+impl Boot {
+    fn forever(&self) -> ! {
+        let mut attempts = 0;
+        let mut ground = None;
+        loop {
+            attempts += 1;
+            match self.attempt(&mut ground, attempts) {
+                Ok(Some(root)) => {
+                    let ready = self.reporter.debug("boot.ready").with("root", root.source.as_str()).with("init", root.init.as_str());
+                    self.reporter.event(ready);
+                    self.reporter.report(Report::Ready(root));
+                    self.rest();
+                }
+                Ok(None) => {
+                    self.reporter.event(self.reporter.info("boot.idle").text("no root= was given: this machine stays in rescue"));
+                    self.reporter.report(Report::Idle);
+                    self.rest();
+                }
+                Err(failed) => self.pause(failed, attempts),
+            }
+        }
+    }
+
+    /// One pass over the stages and the list of roots. `None`: there is nothing to boot.
+    fn attempt(&self, ground: &mut Option<Ground>, attempts: u32) -> Result<Option<ReadyRoot>, Failure> {
+        let ground = match ground {
+            Some(ground) => ground,
+            None => ground.insert(self.prepare()?),
+        };
+        if let Some(refusal) = &self.plan.refusal {
+            return Err(failure(Stage::Plan, refusal.clone()).hint("correct the boot parameters; 'rescue log' has every note"));
+        }
+        let mut last = None;
+        for source in &self.plan.roots {
+            let event = self.reporter.debug("boot.attempt").with("try", attempts).with("root", source.to_string());
+            self.reporter.event(event);
+            match self.root(ground, source) {
+                Ok(root) => return Ok(Some(root)),
+                Err(failed) => {
+                    let name = format!("{}.failed", failed.stage);
+                    self.reporter.event(self.reporter.debug(&name).with("what", failed.to_string()).with("root", source.to_string()));
+                    last = Some(failed);
+                }
+            }
+        }
+        last.map_or(Ok(None), Err)
+    }
+
+    /// The stages that are done once, whatever is booted.
+    fn prepare(&self) -> Result<Ground, Failure> {
+        self.enter(Stage::Devices);
+        let devices = devices::run(&self.plan, &self.reporter)?;
+        self.enter(Stage::Network);
+        let uplink = Uplink::start(self.plan.clone(), self.build_time, &self.reporter);
+        let (keys, notes) = verify::TrustedKeys::load(Path::new(TRUSTED_KEYS));
+        for note in notes {
+            self.reporter.event(self.reporter.warn("verify.failed").with("what", note.as_str()).text(note));
+        }
+        Ok(Ground { devices, uplink, keys })
+    }
+
+    fn root(&self, ground: &Ground, source: &Source) -> Result<ReadyRoot, Failure> {
+        match source {
+            Source::Http(url) => {
+                let link = ground.uplink.wait()?;
+                let clock = ground.uplink.clock();
+                let url = url.expand(&link.facts).map_err(|error| failure(Stage::Plan, format!("root={url}")).because(&error))?;
+                self.enter(Stage::Fetch);
+                let limits = fetch::Limits::of_this_machine(RESERVE);
+                let fetched = fetch::run(&self.plan, &url, &ground.keys, &*clock, &self.reporter, &limits)?;
+                self.enter(Stage::Verify);
+                let verified = verify::run(&self.plan, fetched, &self.reporter)?;
+                self.enter(Stage::Mount);
+                mount::image(&self.plan, &ground.devices, verified, &self.orders, &self.reporter)
+            }
+            Source::Local(id) => {
+                self.enter(Stage::Mount);
+                mount::local(&self.plan, &ground.devices, id, &self.orders, &self.reporter)
+            }
+        }
+    }
+
+    /// Says which stage begins; where `rd.break=` names it, waits for a person first.
+    fn enter(&self, stage: Stage) {
+        if self.plan.break_before == Some(stage) {
+            let text = format!("stopped before stage {stage} (rd.break); type 'rescue boot' to go on");
+            self.reporter.event(self.reporter.info("boot.break").with("stage", stage.name()).text(text));
+            self.reporter.report(Report::Break(stage));
+            self.rest();
+        }
+        self.reporter.report(Report::Stage(stage));
+    }
+
+    /// Waits for a person's `rescue boot`.
+    fn rest(&self) {
+        while self.orders.wait(Duration::from_secs(3600)) != Some(Order::GoOn) {}
+    }
+
+    /// Says what failed and waits for the next try.
+    fn pause(&self, failed: Failure, attempts: u32) {
+        let again = match self.plan.retry {
+            Retry::Forever => self.plan.refusal.is_none(),
+            Retry::Times(times) => attempts <= times && self.plan.refusal.is_none(),
+        };
+        let pause = again.then(|| jittered(backoff(attempts)));
+        let next_try_ms = pause.map(|pause| pause.as_millis() as u64);
+        let when = pause.map_or("no further try".to_owned(), |pause| format!("next try in {} s", pause.as_secs().max(1)));
+        let hint = failed.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let mut event = self.reporter.error("boot.failed").with("stage", failed.stage.name()).with("what", failed.to_string());
+        if let Some(ms) = next_try_ms {
+            event = event.with("next_try_ms", ms);
+        }
+        self.reporter.event(event.text(format!("boot failed: {failed}{hint}; {when}")));
+        self.reporter.report(Report::Failed { failure: failed, attempts, next_try_ms });
+        let started = now_ms();
+        loop {
+            let left = match next_try_ms {
+                None => Duration::from_secs(3600),
+                Some(ms) => Duration::from_millis((started + ms).saturating_sub(now_ms())),
+            };
+            let order = if left.is_zero() { Some(Order::GoOn) } else { self.orders.wait(left) };
+            // A nudge says that something was unlocked or repaired: that is worth a try at once.
+            if matches!(order, Some(Order::GoOn)) || (order == Some(Order::Nudge) && again) {
+                return;
+            }
+        }
+    }
+}
+
+fn backoff(attempts: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(LAST_PAUSE)
+}
+
+/// Up to a quarter longer, so that a hall of machines does not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0; 1];
+    let jitter = match rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK) {
+        Ok(1) => u32::from(byte[0]),
+        _ => 128,
+    };
+    pause + pause * jitter / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_within_bounds() {
+        assert_eq!(backoff(1), Duration::from_secs(5));
+        assert_eq!(backoff(3), Duration::from_secs(20));
+        assert_eq!(backoff(1000), LAST_PAUSE);
+        let jittered = jittered(Duration::from_secs(100));
+        assert!((100..=125).contains(&jittered.as_secs()));
+    }
+}

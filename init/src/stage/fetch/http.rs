@@ -1,0 +1,208 @@
+//! One request with its redirects.
+//!
+//! Redirects are followed here and not by reqwest, because the address that finally answered is asked again when the link is cut,
+//! and because the messages name the hops.
+
+use super::{Clock, Limits, Means, object, shown};
+use crate::report::{FailureExt, chain, failure};
+use lifeboot_contract::event::{Failure, Stage};
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE};
+use reqwest::{Url, redirect};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+/// The HTTP client. Made twice where needed: a bundle of certificate authorities takes longer to read than a small file to
+/// fetch, and most images come over plain http.
+pub(super) struct Http {
+    limits: Limits,
+    plain: OnceLock<Client>,
+    secure: OnceLock<Client>,
+}
+
+/// Why there is no answer.
+pub(super) enum Trouble {
+    /// Another attempt may do.
+    Again(String),
+    /// It will not.
+    Final(Failure),
+}
+
+/// The part of a file that is missing.
+pub(super) struct Rest<'r> {
+    pub(super) from: u64,
+    pub(super) if_range: Option<&'r str>,
+}
+
+impl Http {
+    pub(super) fn new(limits: &Limits) -> Http {
+        Http { limits: limits.clone(), plain: OnceLock::new(), secure: OnceLock::new() }
+    }
+
+    /// Asks for `url`, or its `rest`, and follows redirects; returns the answer with the address that gave it.
+    pub(super) fn get(
+        &self,
+        url: &Url,
+        rest: Option<&Rest>,
+        means: &Means,
+    ) -> Result<(Response, Url), Trouble> {
+        let mut hops = vec![url.clone()];
+        loop {
+            let at = hops.last().unwrap_or(url).clone();
+            let answer = self.ask(&at, rest, means)?;
+            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok((answer, at));
+            }
+            let next = next_hop(&at, &answer).map_err(Trouble::Final)?;
+            let looped = hops.contains(&next);
+            hops.push(next);
+            if looped || hops.len() > means.limits.redirects + 1 {
+                let way: Vec<String> = hops.iter().map(shown).collect();
+                let what = match looped {
+                    true => "redirects in a loop".to_owned(),
+                    false => format!("more than {} redirects", means.limits.redirects),
+                };
+                let what = format!("{}: {what}: {}", object(url), way.join(" -> "));
+                return Err(Trouble::Final(failure(Stage::Fetch, what)));
+            }
+        }
+    }
+
+    fn ask(&self, url: &Url, rest: Option<&Rest>, means: &Means) -> Result<Response, Trouble> {
+        let client = self.client(url, means.clock).map_err(Trouble::Final)?;
+        let mut request = client.get(url.clone());
+        if let Some(rest) = rest {
+            request = request.header(RANGE, format!("bytes={}-", rest.from));
+            if let Some(version) = rest.if_range {
+                request = request.header(IF_RANGE, version);
+            }
+        }
+        let answer = request.send().map_err(|error| match certificate_refused(&error) {
+            Some(why) => Trouble::Final(failure(Stage::Fetch, format!("{}: {why}", shown(url)))),
+            None => Trouble::Again(no_answer(error, url, means.limits)),
+        })?;
+        if let Some(date) = answer.headers().get(DATE).and_then(|date| date.to_str().ok()) {
+            means.clock.http_date(date);
+        }
+        Ok(answer)
+    }
+
+    fn client(&self, url: &Url, clock: &dyn Clock) -> Result<&Client, Failure> {
+        let kept = match url.scheme() {
+            "http" => &self.plain,
+            "https" => &self.secure,
+            other => {
+                return Err(failure(Stage::Fetch, format!("{}: neither http nor https but {other}", object(url))));
+            }
+        };
+        if let Some(client) = kept.get() {
+            return Ok(client);
+        }
+        let mut roots = RootCertStore::empty();
+        if url.scheme() == "https" {
+            roots = self.roots(url)?;
+            clock.settle(self.limits.settle);
+        }
+        let client = client(roots, &self.limits)
+            .map_err(|cause| Failure { cause: Some(cause), ..failure(Stage::Fetch, "the http client") })?;
+        Ok(kept.get_or_init(|| client))
+    }
+
+    fn roots(&self, url: &Url) -> Result<RootCertStore, Failure> {
+        let path = &self.limits.authorities;
+        let mut roots = RootCertStore::empty();
+        // A file that is missing or not PEM gives none, a certificate that cannot be read one less.
+        let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
+        let (count, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+        if count == 0 {
+            let what = format!("{}: no certificate authority in {}", shown(url), path.display());
+            return Err(failure(Stage::Fetch, what).hint("build the image with a bundle of certificate authorities"));
+        }
+        Ok(roots)
+    }
+}
+
+fn client(roots: RootCertStore, limits: &Limits) -> Result<Client, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| chain(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Client::builder()
+        .user_agent(concat!("lifeboot/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(limits.connect)
+        // In the blocking client this bounds the head of an answer and then every single read, not the whole body.
+        .timeout(limits.stall)
+        .build()
+        .map_err(|error| chain(&error))
+}
+
+fn next_hop(at: &Url, answer: &Response) -> Result<Url, Failure> {
+    let refused = |what: String| failure(Stage::Fetch, format!("{}: {what}", shown(at)));
+    let target = answer.headers().get(LOCATION).and_then(|target| target.to_str().ok());
+    let target = target.ok_or_else(|| refused(format!("{} without a Location", answer.status())))?;
+    let next = at.join(target).map_err(|error| refused(format!("redirect to '{target}'")).because(&error))?;
+    if at.scheme() == "https" && next.scheme() != "https" {
+        return Err(refused(format!("redirect from https to {}", shown(&next))));
+    }
+    Ok(next)
+}
+
+/// The reason when the certificate was judged and found wanting: asking again changes nothing.
+fn certificate_refused(error: &reqwest::Error) -> Option<String> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(tls @ rustls::Error::InvalidCertificate(_)) = inner.and_then(|inner| inner.downcast_ref()) {
+            return Some(chain(tls));
+        }
+        source = cause.source();
+    }
+    None
+}
+
+fn no_answer(error: reqwest::Error, url: &Url, limits: &Limits) -> String {
+    let host = url.host_str().unwrap_or_default();
+    if error.is_timeout() && !error.is_connect() {
+        return format!("{host}: no answer for {} s", limits.stall.as_secs_f32());
+    }
+    format!("{host}: {}", innermost(&error))
+}
+
+/// The last cause: the ones above it only say which layer passed it on.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SetAlready;
+    use super::*;
+
+    #[test]
+    fn https_without_authorities_names_the_file_and_http_needs_none() {
+        let limits = Limits { authorities: "/nowhere/ca.crt".into(), ..Limits::default() };
+        let http = Http::new(&limits);
+        let client = |url: &str| http.client(&Url::parse(url).unwrap(), &SetAlready).map(|_| ());
+        let failure = client("https://me:x@h/os").unwrap_err();
+        assert_eq!(failure.what, "https://h/os: no certificate authority in /nowhere/ca.crt");
+        assert!(client("http://h/os").is_ok());
+        assert!(client("ftp://h/os").is_err());
+    }
+}

@@ -1,0 +1,344 @@
+//! Stage mount: the new root, put together at `/sysroot`.
+//!
+//! An OS image is mounted from the very descriptor that was verified; there is no path in between that could be exchanged. A
+//! local root is unlocked, checked and mounted as the kernel would.
+
+use crate::block::{self, Orders};
+use crate::report::{FailureExt, Reporter, chain, failure};
+use crate::stage::devices::Devices;
+use crate::stage::verify::Verified;
+use crate::sys::loop_device;
+use lifeboot_contract::control::{ReadyRoot, Report};
+use lifeboot_contract::event::{Failure, Stage};
+use lifeboot_contract::plan::{Access, BlockId, LuksVolume, Overlay, Plan};
+use lifeboot_contract::status::LockedVolume;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use sys_mount::{Mount, MountFlags, UnmountFlags};
+
+/// Where the new root stands until the handover.
+pub const SYSROOT: &str = "/sysroot";
+const LOWER: &str = "/run/lifeboot/lower";
+const UPPER: &str = "/run/lifeboot/upper";
+/// How long a disk may take to appear: a USB disk behind a hub needs about ten seconds to spin up and be found.
+const PATIENCE: Duration = Duration::from_secs(30);
+const INITS: [&str; 4] = ["/sbin/init", "/lib/systemd/systemd", "/etc/init", "/bin/init"];
+
+/// Mounts of a root that is not complete yet: taken down again when dropped.
+struct Scaffold(Vec<&'static str>);
+
+impl Scaffold {
+    fn new(reporter: &Reporter) -> Scaffold {
+        // Leftovers of an attempt that was killed.
+        for target in [SYSROOT, UPPER, LOWER] {
+            while rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH).is_ok() {}
+            reporter.ignore(target, fs::create_dir_all(target));
+        }
+        Scaffold(Vec::new())
+    }
+
+    fn mount(&mut self, from: &Path, to: &'static str, kind: &str, flags: MountFlags, data: &str) -> Result<(), Failure> {
+        let mounted = Mount::builder().fstype(kind).flags(flags).data(data).mount(from, to);
+        mounted.map_err(|error| failure(Stage::Mount, format!("{} as {kind} on {to}", from.display())).because(&error))?;
+        self.0.push(to);
+        Ok(())
+    }
+
+    fn complete(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Scaffold {
+    fn drop(&mut self) {
+        for target in self.0.iter().rev() {
+            // An unfinished root holds nothing that anybody wrote.
+            drop(sys_mount::unmount(target, UnmountFlags::DETACH));
+        }
+    }
+}
+
+/// Puts a verified OS image under its overlay.
+///
+/// # Errors
+/// The mount that failed, with the kernel's reason; no init in the image.
+pub fn image(plan: &Plan, devices: &Devices, verified: Verified, orders: &Orders, reporter: &Reporter) -> Result<ReadyRoot, Failure> {
+    for module in ["loop", "squashfs"] {
+        devices.load(module);
+    }
+    let source = verified.url().to_owned();
+    let mut scaffold = Scaffold::new(reporter);
+    let name = source.rsplit('/').next().unwrap_or_default();
+    let device = loop_device::attach(verified.image(), name)
+        .map_err(|error| failure(Stage::Mount, format!("loop device for {source}")).because(&error))?;
+    let read_only = MountFlags::RDONLY;
+    if plan.overlay == Overlay::None {
+        scaffold.mount(&device.path, SYSROOT, "squashfs", read_only, "")?;
+    } else {
+        scaffold.mount(&device.path, LOWER, "squashfs", read_only, "")?;
+        devices.load("overlay");
+        writable(plan, &mut scaffold, orders)?;
+        let data = format!("lowerdir={LOWER},upperdir={UPPER}/upper,workdir={UPPER}/work");
+        scaffold.mount(Path::new("overlay"), SYSROOT, "overlay", MountFlags::empty(), &data)?;
+    }
+    drop(device);
+    finish(plan, source, scaffold, reporter)
+}
+
+/// Mounts the writable layer at [`UPPER`].
+fn writable(plan: &Plan, scaffold: &mut Scaffold, orders: &Orders) -> Result<(), Failure> {
+    match &plan.overlay {
+        Overlay::Device(id) => {
+            let device = block::await_device(id, orders, PATIENCE)?;
+            let kind = kind_of(&device, None)?;
+            check(&device, &kind)?;
+            scaffold.mount(&device, UPPER, &kind, MountFlags::empty(), "")?;
+        }
+        Overlay::Tmpfs(size) => {
+            scaffold.mount(Path::new("tmpfs"), UPPER, "tmpfs", MountFlags::empty(), &format!("size={size},mode=0755"))?;
+        }
+        Overlay::None => {}
+    }
+    for name in ["upper", "work"] {
+        let dir = Path::new(UPPER).join(name);
+        fs::create_dir_all(&dir).map_err(|error| failure(Stage::Mount, dir.display().to_string()).because(&error))?;
+    }
+    Ok(())
+}
+
+/// Unlocks, checks and mounts a local root.
+///
+/// # Errors
+/// A device that did not appear, a file system that could not be repaired without a person, a mount that failed, no init.
+pub fn local(plan: &Plan, devices: &Devices, id: &BlockId, orders: &Orders, reporter: &Reporter) -> Result<ReadyRoot, Failure> {
+    unlock(plan, orders, reporter)?;
+    let device = block::await_device(id, orders, PATIENCE)?;
+    let kind = kind_of(&device, plan.local.fstype.as_deref())?;
+    if kind == "crypto_LUKS" {
+        return Err(failure(Stage::Mount, format!("{id} ({}) is a LUKS volume", device.display()))
+            .hint("name its file system in root= and the volume in rd.luks.uuid="));
+    }
+    devices.load(&kind);
+    let result = check(&device, &kind)?;
+    let done = reporter.debug("mount.fsck").with("device", device.display().to_string()).with("result", result);
+    reporter.event(done);
+    let mut scaffold = Scaffold::new(reporter);
+    let (mut flags, data) = options(plan.local.flags.as_deref().unwrap_or_default());
+    if plan.local.access == Access::ReadOnly {
+        flags |= MountFlags::RDONLY;
+    }
+    scaffold.mount(&device, SYSROOT, &kind, flags, &data)?;
+    finish(plan, id.to_string(), scaffold, reporter)
+}
+
+fn kind_of(device: &Path, given: Option<&str>) -> Result<String, Failure> {
+    if let Some(kind) = given {
+        return Ok(kind.to_owned());
+    }
+    match block::fstype(device) {
+        Ok(Some(kind)) => Ok(kind),
+        Ok(None) => Err(failure(Stage::Mount, format!("{}: no file system is recognised", device.display()))
+            .hint("'rescue fsck' may know more; rootfstype= overrides")),
+        Err(error) => Err(failure(Stage::Mount, device.display().to_string()).because(&error)),
+    }
+}
+
+/// What can be repaired without a question is repaired (e2fsck -p); more than that needs a person.
+fn check(device: &Path, kind: &str) -> Result<String, Failure> {
+    if !kind.starts_with("ext") {
+        return Ok(format!("{kind} is not checked before mounting"));
+    }
+    let name = device.display();
+    let output = Command::new("/usr/sbin/e2fsck")
+        .arg("-p")
+        .arg(device)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failure(Stage::Mount, format!("{name}: e2fsck")).because(&error))?;
+    let said = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
+    match output.status.code() {
+        Some(0) => Ok(format!("clean: {said}")),
+        Some(1 | 2) => Ok(format!("repaired: {said}")),
+        code => Err(failure(Stage::Mount, format!("{name}: e2fsck -p ended with {}: {said}", code.unwrap_or(-1)))
+            .hint(&format!("type 'rescue fsck --repair {name}', then 'rescue boot'"))),
+    }
+}
+
+/// Opens the volumes of the plan: with a key file where one is named, else by waiting for a person.
+fn unlock(plan: &Plan, orders: &Orders, reporter: &Reporter) -> Result<(), Failure> {
+    let mut locked = Vec::new();
+    for volume in &plan.luks {
+        let device = match block::unlocked(&volume.uuid) {
+            Some(_) => continue,
+            None => block::await_device(&BlockId::Uuid(volume.uuid.clone()), orders, PATIENCE)?,
+        };
+        if !by_key_file(plan, volume, &device, reporter) {
+            let waiting = reporter.info("mount.waiting").with("uuid", volume.uuid.as_str()).with("device", device.display().to_string());
+            reporter.event(waiting.text(format!("{} is locked: type 'rescue unlock' or give the passphrase here", device.display())));
+            let device = Some(device.display().to_string());
+            locked.push(LockedVolume { device, uuid: volume.uuid.clone(), name: volume.name.clone() });
+        }
+    }
+    while !locked.is_empty() {
+        reporter.report(Report::Waiting(locked.clone()));
+        block::wait_for(orders, None, || locked.iter().any(|volume| block::unlocked(&volume.uuid).is_some()).then_some(()));
+        locked.retain(|volume| match block::unlocked(&volume.uuid) {
+            None => true,
+            Some(device) => {
+                let device = device.display().to_string();
+                let text = format!("{} is unlocked", volume.describe());
+                reporter.event(reporter.info("mount.unlocked").with("uuid", volume.uuid.as_str()).with("device", device).text(text));
+                false
+            }
+        });
+    }
+    reporter.report(Report::Waiting(Vec::new()));
+    reporter.report(Report::Stage(Stage::Mount));
+    Ok(())
+}
+
+fn by_key_file(plan: &Plan, volume: &LuksVolume, device: &Path, reporter: &Reporter) -> bool {
+    let Some(key) = &volume.key_file else { return false };
+    let mut open = Command::new("/usr/sbin/cryptsetup");
+    open.args(["open", "--key-file", key]);
+    if plan.luks_options.discard {
+        open.arg("--allow-discards");
+    }
+    if plan.luks_options.read_only {
+        open.arg("--readonly");
+    }
+    let output = open.arg(device).arg(&volume.name).stdin(Stdio::null()).output();
+    let why = match output {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => chain(&error),
+    };
+    let text = format!("{}: the key file {key} does not unlock it: {why}", device.display());
+    reporter.event(reporter.warn("mount.failed").with("what", text.clone()).text(text));
+    false
+}
+
+/// Splits mount options into the kernel's flags and what the file system reads itself (mount(8)).
+fn options(text: &str) -> (MountFlags, String) {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    for option in text.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "noatime" => flags |= MountFlags::NOATIME,
+            "nodiratime" => flags |= MountFlags::NODIRATIME,
+            "relatime" => flags |= MountFlags::RELATIME,
+            "strictatime" => flags |= MountFlags::STRICTATIME,
+            "nodev" => flags |= MountFlags::NODEV,
+            "nosuid" => flags |= MountFlags::NOSUID,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "defaults" => {}
+            other => data.push(other),
+        }
+    }
+    (flags, data.join(","))
+}
+
+fn finish(plan: &Plan, source: String, scaffold: Scaffold, reporter: &Reporter) -> Result<ReadyRoot, Failure> {
+    let init = find_init(Path::new(SYSROOT), plan.init.as_deref()).map_err(|what| failure(Stage::Mount, format!("{source}: {what}")))?;
+    scaffold.complete();
+    let overlay = Path::new(UPPER).join("upper").exists();
+    reporter.event(
+        reporter.info("mount.done").with("root", source.as_str()).with("overlay", overlay).with("init", init.as_str())
+            .text(format!("mount: {source} is at {SYSROOT}, init is {init}")),
+    );
+    Ok(ReadyRoot { path: SYSROOT.to_owned(), init, args: plan.init_args.clone(), source })
+}
+
+/// The init to execute: the one given, or the first of the usual ones that is there.
+fn find_init(root: &Path, given: Option<&str>) -> Result<String, String> {
+    match given {
+        Some(init) => executable(root, init).map(|()| init.to_owned()).map_err(|why| format!("init={init}: {why}")),
+        None => INITS
+            .iter()
+            .find(|init| executable(root, init).is_ok())
+            .map(|init| (*init).to_owned())
+            .ok_or_else(|| format!("no init: none of {} can be executed", INITS.join(", "))),
+    }
+}
+
+/// Whether the kernel can execute `path` seen from inside `root`: it is there (links are followed inside the root), is a file with an execute
+/// bit, and is an ELF file for this machine or a script.
+pub fn executable(root: &Path, path: &str) -> Result<(), String> {
+    let file = open_inside(root, path).map_err(|error| error.to_string())?;
+    let mut file = fs::File::from(file);
+    let meta = file.metadata().map_err(|error| error.to_string())?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
+    if !meta.is_file() || mode & 0o111 == 0 {
+        return Err("not an executable file".to_owned());
+    }
+    let mut head = [0; 20];
+    let length = std::io::Read::read(&mut file, &mut head).map_err(|error| error.to_string())?;
+    match &head[..length] {
+        [b'#', b'!', ..] => Ok(()),
+        [0x7f, b'E', b'L', b'F', ..] if length == 20 => match u16::from_le_bytes([head[18], head[19]]) {
+            machine if machine == MACHINE => Ok(()),
+            machine => Err(format!("made for another machine (ELF machine {machine}, this is {MACHINE})")),
+        },
+        _ => Err("neither an ELF file nor a script".to_owned()),
+    }
+}
+
+/// e_machine of this architecture (elf(5)): EM_AARCH64, EM_X86_64.
+const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+
+fn open_inside(root: &Path, path: &str) -> rustix::io::Result<OwnedFd> {
+    let dir = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    openat2(&dir, PathBuf::from(path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn root(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("lifeboot-mount-{name}-{}", std::process::id()));
+        fs::create_dir_all(root.join("usr/sbin")).unwrap();
+        root
+    }
+
+    fn script(path: PathBuf, text: &str, mode: u32) {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn an_init_behind_an_absolute_link_is_found_inside_the_root() {
+        let root = root("link");
+        symlink("/usr/sbin", root.join("sbin")).unwrap();
+        script(root.join("usr/sbin/init"), "#!/bin/sh\n", 0o755);
+        assert_eq!(find_init(&root, None).unwrap(), "/sbin/init");
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn an_init_without_execute_bit_or_of_another_machine_is_refused() {
+        let root = root("refused");
+        script(root.join("a"), "#!/bin/sh\n", 0o644);
+        assert!(executable(&root, "/a").unwrap_err().contains("not an executable file"));
+        let mut elf = b"\x7fELF".to_vec();
+        elf.resize(18, 0);
+        elf.extend(8u16.to_le_bytes());
+        fs::write(root.join("b"), elf).unwrap();
+        fs::set_permissions(root.join("b"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(executable(&root, "/b").unwrap_err().contains("ELF machine 8"));
+        assert!(find_init(&root, None).unwrap_err().contains("no init"));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn mount_options_are_told_apart() {
+        let (flags, data) = options("noatime,subvol=@,nodev,compress=zstd");
+        assert_eq!((flags, data.as_str()), (MountFlags::NOATIME | MountFlags::NODEV, "subvol=@,compress=zstd"));
+    }
+}

@@ -1,0 +1,235 @@
+//! Stage plan: the one place where the command line, the device tree and the baked configuration are read.
+//!
+//! The decisions are `contract::plan`'s; here is only the reading. Run once, by PID 1, which leaves the plan at
+//! `/run/lifeboot/plan.json` for the other processes.
+
+use crate::report::chain;
+use lifeboot_contract::config::Config;
+use lifeboot_contract::image::{self, ImageInfo};
+use lifeboot_contract::plan::Plan;
+use lifeboot_contract::template::Facts;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// What the image says about itself; a missing or bad file gives the default.
+pub fn image_info(root: &Path) -> ImageInfo {
+    let text = fs::read_to_string(under(root, image::IMAGE_INFO)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Reads everything below `root` (`/` on the device) and makes the plan.
+pub fn run(root: &Path) -> Plan {
+    let cmdline = String::from_utf8_lossy(&fs::read(under(root, "/proc/cmdline")).unwrap_or_default()).into_owned();
+    let keys = fs::read_to_string(under(root, image::AUTHORIZED_KEYS)).unwrap_or_default();
+    let baked = match fs::read_to_string(under(root, image::CONFIG)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
+        Err(error) => Err(format!("{}: {error}", image::CONFIG)),
+        Ok(text) => Config::parse(&text).map_err(|error| chain(&error)),
+    };
+    let (config, bad) = match baked {
+        Ok(config) => (config, None),
+        Err(what) => (Config::default(), Some(what)),
+    };
+    let mut plan = Plan::make(&cmdline, &config, facts(root), &keys);
+    if let Some(what) = bad {
+        plan.refuse(what);
+    }
+    plan
+}
+
+/// Reads the plan that PID 1 left.
+///
+/// # Errors
+/// The file's, naming it.
+pub fn stored() -> io::Result<Plan> {
+    let text = fs::read_to_string(image::PLAN)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", image::PLAN)))?;
+    serde_json::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", image::PLAN)))
+}
+
+/// Leaves the plan for the other processes.
+///
+/// # Errors
+/// The file's.
+pub fn store(plan: &Plan) -> io::Result<()> {
+    fs::create_dir_all(image::RUN)?;
+    fs::write(image::PLAN, serde_json::to_vec(plan)?)
+}
+
+/// How much of the initramfs was unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completeness {
+    /// Entries the listing names.
+    pub entries: usize,
+    /// Those that are not there, or not whole.
+    pub missing: Vec<String>,
+    /// Why the listing itself cannot be trusted, if so.
+    pub fault: Option<String>,
+}
+
+impl Completeness {
+    /// Whether everything is there.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.fault.is_none()
+    }
+
+    /// One sentence for people.
+    pub fn describe(&self) -> String {
+        match (&self.fault, self.missing.first()) {
+            (Some(fault), _) => format!("the initramfs is incomplete: {fault}"),
+            (None, Some(first)) => {
+                format!("the initramfs is incomplete: {} of {} entries are missing or short, the first is {first}", self.missing.len(), self.entries)
+            }
+            (None, None) => format!("the initramfs is complete: {} entries", self.entries),
+        }
+    }
+}
+
+/// Compares what was unpacked with the listing, and the listing with the sentinel, the last entry of the archive.
+///
+/// The kernel goes on silently when the archive is damaged or memory runs out while it unpacks (init/initramfs.c), so a missing
+/// sentinel is the only sign.
+pub fn completeness(root: &Path) -> Completeness {
+    let faulty = |fault: String| Completeness { entries: 0, missing: Vec::new(), fault: Some(fault) };
+    let listing = match fs::read(under(root, image::LISTING)) {
+        Ok(listing) => listing,
+        Err(_) => return faulty(format!("{} is missing", image::LISTING)),
+    };
+    let Ok(sentinel) = fs::read_to_string(under(root, image::SENTINEL)) else {
+        return faulty(format!("{}, its last entry, is missing", image::SENTINEL));
+    };
+    let digest: String = Sha256::digest(&listing).iter().map(|byte| format!("{byte:02x}")).collect();
+    if sentinel.trim() != digest {
+        return faulty(format!("{} says {}, the listing is {digest}", image::SENTINEL, sentinel.trim()));
+    }
+    match image::parse_listing(&String::from_utf8_lossy(&listing)) {
+        Err(error) => faulty(error.to_string()),
+        Ok(entries) => {
+            let missing = entries.iter().filter(|entry| !is_whole(root, entry)).map(|entry| entry.path.clone()).collect();
+            Completeness { entries: entries.len(), missing, fault: None }
+        }
+    }
+}
+
+fn is_whole(root: &Path, entry: &image::ListingEntry) -> bool {
+    match fs::symlink_metadata(under(root, &entry.path)) {
+        // What stands under /dev is covered by the kernel's own file system by now.
+        Err(_) => entry.path.starts_with("dev/"),
+        Ok(meta) => entry.kind != 'f' || meta.len() == entry.size,
+    }
+}
+
+fn facts(root: &Path) -> Facts {
+    let tree = |name: &str| {
+        let bytes = fs::read(under(root, "/proc/device-tree").join(name)).ok()?;
+        filled(String::from_utf8_lossy(&bytes).trim_end_matches('\0'))
+    };
+    let dmi = |name: &str| filled(&fs::read_to_string(under(root, "/sys/class/dmi/id").join(name)).ok()?);
+    Facts {
+        serial: tree("serial-number").or_else(|| dmi("product_serial")),
+        mac: None,
+        model: tree("model").or_else(|| dmi("product_name")),
+        arch: Some(std::env::consts::ARCH.to_owned()),
+        boot_url: boot_url(root),
+    }
+}
+
+/// Where a Pi's bootloader fetched its image, from the copy of its configuration that it leaves in nvmem (alias `blconfig`).
+///
+/// Source: PI-boot documentation of HTTP_HOST, HTTP_PORT and HTTP_PATH. Never seen on hardware by this project.
+fn boot_url(root: &Path) -> Option<String> {
+    let tree = under(root, "/proc/device-tree");
+    let alias = String::from_utf8(fs::read(tree.join("aliases/blconfig")).ok()?).ok()?;
+    let node = alias.trim_end_matches('\0').rsplit('/').next()?.split('@').next()?.to_owned();
+    let devices = fs::read_dir(under(root, "/sys/bus/nvmem/devices")).ok()?;
+    let device = devices.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with(&node))?;
+    let text = String::from_utf8_lossy(&fs::read(device.path().join("nvmem")).ok()?).into_owned();
+    boot_url_of(&text)
+}
+
+fn boot_url_of(config: &str) -> Option<String> {
+    let value = |key: &str| {
+        let line = config.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
+        filled(line)
+    };
+    let host = value("HTTP_HOST")?;
+    let port = value("HTTP_PORT").filter(|port| port != "80").map(|port| format!(":{port}")).unwrap_or_default();
+    let path = value("HTTP_PATH").unwrap_or_else(|| "net_install".to_owned());
+    Some(format!("http://{host}{port}/{}", path.trim_matches('/')))
+}
+
+fn filled(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn under(root: &Path, path: &str) -> std::path::PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(name: &str) -> std::path::PathBuf {
+        let root = std::env::temp_dir().join(format!("lifeboot-plan-{name}-{}", std::process::id()));
+        fs::create_dir_all(root.join("etc/lifeboot")).unwrap();
+        fs::write(root.join("init"), "12345").unwrap();
+        fs::write(root.join("etc/lifeboot/listing"), "f 755 5 init\n").unwrap();
+        let digest: String = Sha256::digest("f 755 5 init\n").iter().map(|b| format!("{b:02x}")).collect();
+        fs::write(root.join("lifeboot.sentinel"), digest + "\n").unwrap();
+        root
+    }
+
+    #[test]
+    fn a_whole_initramfs_is_complete() {
+        let found = completeness(&tree("whole"));
+        assert!(found.is_complete(), "{found:?}");
+    }
+
+    #[test]
+    fn a_missing_sentinel_is_noticed() {
+        let root = tree("sentinel");
+        fs::remove_file(root.join("lifeboot.sentinel")).unwrap();
+        assert!(completeness(&root).describe().contains("its last entry, is missing"));
+    }
+
+    #[test]
+    fn a_short_file_is_noticed_and_named() {
+        let root = tree("short");
+        fs::write(root.join("init"), "1234").unwrap();
+        assert_eq!(
+            completeness(&root).describe(),
+            "the initramfs is incomplete: 1 of 1 entries are missing or short, the first is init"
+        );
+    }
+
+    #[test]
+    fn a_changed_listing_is_noticed() {
+        let root = tree("listing");
+        fs::write(root.join("etc/lifeboot/listing"), "f 755 4 init\n").unwrap();
+        assert!(completeness(&root).fault.is_some());
+    }
+
+    #[test]
+    fn a_broken_baked_file_refuses_the_boot_but_not_the_plan() {
+        let root = tree("config");
+        fs::create_dir_all(root.join("proc")).unwrap();
+        fs::write(root.join("proc/cmdline"), "root=http://a lifeboot.ssh-port=2222").unwrap();
+        assert_eq!(run(&root).refusal, None);
+        fs::write(root.join("etc/lifeboot/config.toml"), "root = [").unwrap();
+        let plan = run(&root);
+        assert!(plan.refusal.is_some());
+        assert_eq!(plan.ssh.port, 2222);
+    }
+
+    #[test]
+    fn the_bootloader_configuration_gives_the_boot_url() {
+        let text = "[all]\nBOOT_UART=1\nHTTP_HOST=boot.example.net\nHTTP_PORT=8080\nHTTP_PATH=/pi/rescue/\n";
+        assert_eq!(boot_url_of(text).unwrap(), "http://boot.example.net:8080/pi/rescue");
+        assert_eq!(boot_url_of("HTTP_HOST=h").unwrap(), "http://h/net_install");
+        assert_eq!(boot_url_of("BOOT_ORDER=0xf1"), None);
+    }
+}

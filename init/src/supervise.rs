@@ -1,0 +1,379 @@
+//! PID 1: it mounts, spawns, reaps, listens, pets the watchdog, and in the end becomes the real init.
+//!
+//! It holds no TLS, no async runtime and no parser of anything that comes from the network; every decision is taken in one thread that never
+//! blocks. A panic anywhere in it is caught and becomes an event. What is allowed to fail runs in child processes.
+
+use crate::report::{Reporter, Sink, chain, now_ms};
+use crate::stage::plan;
+use crate::sys::watchdog::Watchdog;
+use children::{Child, Kind};
+use clients::Client;
+use consoles::Outputs;
+use lifeboot_contract::control::{Order, ReadyRoot, Reply, Report, Request};
+use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::image;
+use lifeboot_contract::plan::{Hold, OnFailure, Plan};
+use lifeboot_contract::status::{Phase, SshStatus, Status};
+use std::collections::VecDeque;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+mod children;
+mod clients;
+mod consoles;
+mod ending;
+mod mounts;
+mod turn;
+
+/// Events that are remembered for `rescue log`.
+const RING: usize = 4000;
+/// Time for answers to reach the people who asked before everything ends.
+const GRACE_MS: u64 = 400;
+
+/// Everything PID 1 knows.
+struct Init {
+    plan: Plan,
+    status: Status,
+    ring: VecDeque<Event>,
+    next_seq: u64,
+    outputs: Outputs,
+    listener: Option<UnixListener>,
+    clients: Vec<Client>,
+    children: Vec<Child>,
+    ready: Option<ReadyRoot>,
+    /// A person said `rescue boot`; forgotten when the next session begins.
+    go_on: bool,
+    /// What is due at which time on the boot clock.
+    due: Option<(u64, Ending)>,
+    watchdog: Option<Watchdog>,
+    next_pet_ms: u64,
+    deadline_ms: Option<u64>,
+    /// Events from code that runs inside this process.
+    inbox: Arc<Inbox>,
+}
+
+/// How PID 1's time with the rescue system ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Handover,
+    Reboot,
+    Poweroff,
+}
+
+#[derive(Default)]
+struct Inbox(Mutex<Vec<Event>>);
+
+impl Sink for Inbox {
+    fn event(&self, event: Event) {
+        if let Ok(mut events) = self.0.lock() {
+            events.push(event);
+        }
+    }
+
+    fn report(&self, _: Report) {}
+}
+
+/// Runs as PID 1. Never returns; it becomes the real init, or restarts or switches off the machine.
+pub fn run() -> ! {
+    let mut init = match catch_unwind(Init::start) {
+        Ok(init) => init,
+        // Without a plan there are still the defaults: a network, the keys in the image, a shell.
+        Err(_) => Init::with(Plan { refusal: Some("making the plan panicked".into()), ..Plan::default() }),
+    };
+    loop {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| init.turn())) {
+            let message = panic_message(&*panic);
+            let event = Event::new(now_ms(), Level::Error, "init.panic").with("message", message.as_str());
+            // Recording is simple enough not to panic; if it does, the next turn is what matters.
+            drop(catch_unwind(AssertUnwindSafe(|| init.record(event.text(format!("PID 1 caught a panic and goes on: {message}"))))));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "without a message".to_owned(),
+    }
+}
+
+impl Init {
+    fn start() -> Init {
+        let trouble = mounts::basic();
+        let whole = plan::completeness(Path::new("/"));
+        let mut plan = plan::run(Path::new("/"));
+        if !whole.is_complete() {
+            plan.refuse(whole.describe());
+        }
+        let stored = plan::store(&plan);
+        let mut init = Init::with(plan);
+        init.announce();
+        for what in trouble {
+            init.complain("child.error", what);
+        }
+        if let Err(error) = stored {
+            init.complain("child.error", chain(&error));
+        }
+        init.note_sentinel(&whole);
+        init.note_plan();
+        init.listen();
+        init.spawn_all();
+        init
+    }
+
+    fn with(plan: Plan) -> Init {
+        let status = Status { image: plan::image_info(Path::new("/")), model: plan.facts.model.clone(), ..Status::default() };
+        Init {
+            outputs: Outputs::new(plan.log, plan.events.clone(), plan.syslog.as_deref()),
+            deadline_ms: plan.deadline_s.map(|seconds| seconds * 1000),
+            plan,
+            status,
+            ring: VecDeque::new(),
+            next_seq: 1,
+            listener: None,
+            clients: Vec::new(),
+            children: Vec::new(),
+            ready: None,
+            go_on: false,
+            due: None,
+            watchdog: None,
+            next_pet_ms: 0,
+            inbox: Arc::default(),
+        }
+    }
+
+    fn reporter(&self) -> Reporter {
+        Reporter::new(self.inbox.clone())
+    }
+
+    fn announce(&mut self) {
+        let info = &self.status.image;
+        let board = self.status.model.clone().unwrap_or_else(|| info.board.clone());
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let text = format!("lifeboot {} on {board}, kernel {kernel}", info.version);
+        let event = Event::new(now_ms(), Level::Info, "init.start").with("version", info.version.as_str());
+        self.record(event.with("kernel", kernel).with("board", board).text(text));
+    }
+
+    fn note_sentinel(&mut self, whole: &plan::Completeness) {
+        let level = if whole.is_complete() { Level::Debug } else { Level::Error };
+        let event = Event::new(now_ms(), level, "init.sentinel")
+            .with("complete", whole.is_complete())
+            .with("entries", whole.entries)
+            .with("missing", whole.missing.len())
+            .with("first_missing", whole.missing.first().cloned().unwrap_or_default());
+        self.record(event.text(whole.describe()));
+        if !whole.is_complete() {
+            self.status.warnings.push(whole.describe());
+        }
+    }
+
+    fn note_plan(&mut self) {
+        let roots: Vec<String> = self.plan.roots.iter().map(ToString::to_string).collect();
+        let verify = format!("{:?}", self.plan.verify).to_lowercase();
+        self.record(Event::new(now_ms(), Level::Debug, "plan.done").with("roots", roots).with("verify", verify));
+        for note in self.plan.notes.clone() {
+            let text = format!("boot parameter {}: {}", note.key, note.what);
+            self.status.warnings.push(text.clone());
+            let event = Event::new(now_ms(), Level::Error, "plan.note").with("key", note.key).with("what", note.what);
+            self.record(event.text(text));
+        }
+        if let Some(what) = self.plan.refusal.clone() {
+            self.record(Event::new(now_ms(), Level::Error, "plan.failed").with("what", what));
+        }
+    }
+
+    fn complain(&mut self, name: &str, what: String) {
+        self.record(Event::new(now_ms(), Level::Warn, name).with("child", "init").with("what", what.as_str()).text(what));
+    }
+
+    fn listen(&mut self) {
+        let bound = UnixListener::bind(image::CONTROL).and_then(|listener| {
+            std::fs::set_permissions(image::CONTROL, std::fs::Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        match bound {
+            Ok(listener) => self.listener = Some(listener),
+            Err(error) => self.complain("child.error", format!("{}: {error}", image::CONTROL)),
+        }
+    }
+
+    fn spawn_all(&mut self) {
+        if self.plan.ssh.authorized_keys.is_empty() {
+            let what = "no key may log in: none is in the image and lifeboot.ssh-key= is not given";
+            let event = Event::new(now_ms(), Level::Warn, "ssh.off").with("what", what);
+            self.record(event.text(format!("sshd does not run: {what}")));
+        } else {
+            self.children.push(Child::new(Kind::Sshd));
+        }
+        self.children.push(Child::new(Kind::Pipeline));
+        for tty in self.outputs.consoles() {
+            self.children.push(Child::new(Kind::Console(tty)));
+        }
+    }
+
+    /// Takes an event into the ring and to everybody who wants it.
+    fn record(&mut self, mut event: Event) {
+        event.seq = self.next_seq;
+        self.next_seq += 1;
+        self.learn(&event);
+        let sitting = self.consoles_in_use();
+        self.outputs.event(&event, &sitting);
+        for client in self.clients.iter_mut().filter(|client| client.follows()) {
+            client.reply(&Reply::Event(event.clone()));
+        }
+        if self.ring.len() == RING {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(event);
+    }
+
+    /// What the status takes from events of others.
+    fn learn(&mut self, event: &Event) {
+        match event.name.as_str() {
+            "ssh.listening" => {
+                let port = event.u64("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(self.plan.ssh.port);
+                self.status.ssh = Some(SshStatus { port, fingerprint: event.str("fingerprint").to_owned() });
+            }
+            "verify.off" => {
+                if let Some(text) = &event.text
+                    && !self.status.warnings.contains(text)
+                {
+                    self.status.warnings.push(text.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A request of a client; `None`: no answer.
+    fn answer(&mut self, index: usize, request: Request) -> Option<Reply> {
+        let done = |text: &str| Some(Reply::Done { text: text.to_owned() });
+        match request {
+            Request::Status => return Some(Reply::Status(Box::new(self.status_now()))),
+            Request::Log { since, follow } => {
+                let events: Vec<Event> = self.ring.iter().filter(|event| event.seq >= since).cloned().collect();
+                let client = &mut self.clients[index];
+                events.into_iter().for_each(|event| client.reply(&Reply::Event(event)));
+                if follow {
+                    client.follow();
+                    return None;
+                }
+            }
+            Request::Boot => return done(&self.go_on()),
+            Request::Hold { who, kind } => {
+                self.go_on = false;
+                let event = Event::new(now_ms(), Level::Debug, "session.start").with("who", who.as_str());
+                self.clients[index].hold(who, kind, now_ms());
+                self.record(event.with("kind", format!("{kind:?}").to_lowercase()));
+            }
+            Request::Nudge => self.order(Order::Nudge),
+            Request::Reboot => self.due = Some((now_ms() + GRACE_MS, Ending::Reboot)),
+            Request::Poweroff => self.due = Some((now_ms() + GRACE_MS, Ending::Poweroff)),
+            Request::Event(event) => {
+                self.record(event);
+                if self.clients[index].is_pipeline() {
+                    return None;
+                }
+            }
+            Request::Pipeline => {
+                self.clients[index].become_pipeline();
+                return None;
+            }
+            Request::Report(report) => {
+                if self.clients[index].is_pipeline() {
+                    self.report(report);
+                    return None;
+                }
+                return Some(Reply::Error { what: "only the pipeline reports".to_owned() });
+            }
+        }
+        done("")
+    }
+
+    /// `rescue boot`.
+    fn go_on(&mut self) -> String {
+        self.go_on = true;
+        self.order(Order::GoOn);
+        match &self.status.phase {
+            Phase::Held { source } => format!("starting {source} now; this session ends"),
+            Phase::Rescue => "no root= was given, so there is nothing to boot".to_owned(),
+            Phase::Failed { .. } => "trying again now; the system starts as soon as it is ready".to_owned(),
+            Phase::WaitingForPassphrase { .. } => "still waiting for a passphrase: type 'rescue unlock'".to_owned(),
+            Phase::Break { stage } => format!("going on with stage {stage}"),
+            _ => "the boot is under way; the system starts as soon as it is ready".to_owned(),
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        for client in self.clients.iter_mut().filter(|client| client.is_pipeline()) {
+            client.reply(&Reply::Order(order));
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Stage(stage) => self.status.phase = Phase::Booting { stage },
+            Report::Addresses(addresses) => self.status.addresses = addresses,
+            Report::Hostname(name) => self.status.hostname = name,
+            Report::Waiting(volumes) if volumes.is_empty() => {}
+            Report::Waiting(volumes) => self.status.phase = Phase::WaitingForPassphrase { volumes },
+            Report::Idle => self.status.phase = Phase::Rescue,
+            Report::Break(stage) => self.status.phase = Phase::Break { stage },
+            Report::Failed { failure, attempts, next_try_ms } => {
+                let now = now_ms();
+                self.status.attempts = attempts;
+                let next_try_ms = next_try_ms.map(|pause| now + pause);
+                self.status.phase = Phase::Failed { failure, since_ms: now, next_try_ms };
+                if next_try_ms.is_none() && self.plan.on_failure == OnFailure::Reboot {
+                    self.deadline_ms = Some(now);
+                }
+            }
+            Report::Ready(root) => {
+                self.status.phase = Phase::Held { source: root.source.clone() };
+                self.ready = Some(root);
+                if self.is_held() {
+                    self.say_held();
+                }
+            }
+        }
+    }
+
+    fn say_held(&mut self) {
+        let who: Vec<String> = self.clients.iter().filter_map(Client::session).map(|session| session.who).collect();
+        let event = Event::new(now_ms(), Level::Info, "boot.held").with("holds", who.len()).with("who", who);
+        self.record(event.text("the system is ready; it starts when the last session ends or 'rescue boot' is typed"));
+    }
+
+    /// Whether a person keeps a ready system from being started.
+    fn is_held(&self) -> bool {
+        match self.plan.hold {
+            Hold::Never => false,
+            Hold::Session => !self.go_on && self.clients.iter().any(|client| client.session().is_some()),
+            Hold::Always => !self.go_on,
+        }
+    }
+
+    fn status_now(&self) -> Status {
+        let mut status = self.status.clone();
+        status.uptime_ms = now_ms();
+        status.sessions = self.clients.iter().filter_map(Client::session).collect();
+        if status.hostname.is_empty() {
+            status.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
+        status
+    }
+
+    /// Consoles where somebody has a shell: only warnings are printed into their work.
+    fn consoles_in_use(&self) -> Vec<String> {
+        use lifeboot_contract::control::SessionKind::Console;
+        let consoles = self.clients.iter().filter_map(Client::session).filter(|session| session.kind == Console);
+        consoles.map(|session| session.who).collect()
+    }
+}
