@@ -31,60 +31,120 @@ pub fn run() -> std::io::Result<std::convert::Infallible> {
     let (sink, orders) = PipelineSink::connect()?;
     let plan = Arc::new(plan::stored()?);
     let build_time = plan::image_info(Path::new("/")).build_time;
-    Boot { plan, build_time, orders: Orders::new(orders), reporter: Reporter::new(Arc::new(sink)) }.forever()
+    let boot = Boot { plan, orders: Orders::new(orders), reporter: Reporter::new(Arc::new(sink)), first_pause: FIRST_PAUSE };
+    let mut machine = Machine { build_time, ground: None };
+    loop {
+        boot.until_ready(&mut machine);
+        boot.rest();
+    }
 }
 
-struct Boot {
-    plan: Arc<Plan>,
+/// What the stages do to a machine; tests put a fake one here.
+trait World {
+    /// The stages that are done once, whatever is booted.
+    fn prepare(&mut self, boot: &Boot) -> Result<(), Failure>;
+    /// The stages that make a root of a source.
+    fn root(&mut self, boot: &Boot, source: &Source) -> Result<ReadyRoot, Failure>;
+}
+
+/// The machine this runs on.
+struct Machine {
     build_time: u64,
-    orders: Orders,
-    reporter: Reporter,
+    ground: Option<Ground>,
 }
 
-/// What every attempt uses: the stages that are done once.
+/// What the stages that are done once have made.
 struct Ground {
     devices: devices::Devices,
     uplink: Uplink,
     keys: verify::TrustedKeys,
 }
 
+impl World for Machine {
+    fn prepare(&mut self, boot: &Boot) -> Result<(), Failure> {
+        if self.ground.is_some() {
+            return Ok(());
+        }
+        boot.enter(Stage::Devices);
+        let devices = devices::run(&boot.plan, &boot.reporter)?;
+        boot.enter(Stage::Network);
+        let uplink = Uplink::start(boot.plan.clone(), self.build_time, &boot.reporter);
+        let (keys, notes) = verify::TrustedKeys::load(Path::new(TRUSTED_KEYS));
+        for note in notes {
+            boot.reporter.event(boot.reporter.warn("verify.failed").with("what", note.as_str()).text(note));
+        }
+        self.ground = Some(Ground { devices, uplink, keys });
+        Ok(())
+    }
+
+    fn root(&mut self, boot: &Boot, source: &Source) -> Result<ReadyRoot, Failure> {
+        let Some(ground) = &self.ground else { return Err(failure(Stage::Devices, "no stage has run")) };
+        let (plan, reporter, orders) = (&boot.plan, &boot.reporter, &boot.orders);
+        match source {
+            Source::Http(url) => {
+                let link = ground.uplink.wait()?;
+                let url = url.expand(&link.facts).map_err(|error| failure(Stage::Plan, format!("root={url}")).because(&error))?;
+                boot.enter(Stage::Time);
+                let clock = ground.uplink.clock();
+                boot.enter(Stage::Fetch);
+                let limits = fetch::Limits::of_this_machine(RESERVE);
+                let fetched = fetch::run(plan, &url, &ground.keys, &*clock, reporter, &limits)?;
+                boot.enter(Stage::Verify);
+                let verified = verify::run(plan, fetched, reporter)?;
+                boot.enter(Stage::Mount);
+                mount::image(plan, &ground.devices, verified, orders, reporter)
+            }
+            Source::Local(id) => {
+                boot.enter(Stage::Mount);
+                mount::local(plan, &ground.devices, id, orders, reporter)
+            }
+        }
+    }
+}
+
+/// One boot: the plan, and how it talks to the people.
+struct Boot {
+    plan: Arc<Plan>,
+    orders: Orders,
+    reporter: Reporter,
+    first_pause: Duration,
+}
+
 impl Boot {
-    fn forever(&self) -> ! {
+    /// Tries until a root stands, or until it is clear that there is none to stand.
+    fn until_ready(&self, world: &mut dyn World) {
         let mut attempts = 0;
-        let mut ground = None;
         loop {
             attempts += 1;
-            match self.attempt(&mut ground, attempts) {
+            match self.attempt(world, attempts) {
                 Ok(Some(root)) => {
+                    self.enter(Stage::Handover);
                     let ready = self.reporter.debug("boot.ready").with("root", root.source.as_str()).with("init", root.init.as_str());
                     self.reporter.event(ready);
                     self.reporter.report(Report::Ready(root));
-                    self.rest();
+                    return;
                 }
                 Ok(None) => {
                     self.reporter.event(self.reporter.info("boot.idle").text("no root= was given: this machine stays in rescue"));
                     self.reporter.report(Report::Idle);
-                    self.rest();
+                    return;
                 }
                 Err(failed) => self.pause(failed, attempts),
             }
         }
     }
 
-    /// One pass over the stages and the list of roots. `None`: there is nothing to boot.
-    fn attempt(&self, ground: &mut Option<Ground>, attempts: u32) -> Result<Option<ReadyRoot>, Failure> {
-        let ground = match ground {
-            Some(ground) => ground,
-            None => ground.insert(self.prepare()?),
-        };
+    /// One pass over the list of roots. `None`: there is nothing to boot.
+    fn attempt(&self, world: &mut dyn World, attempts: u32) -> Result<Option<ReadyRoot>, Failure> {
+        world.prepare(self)?;
         if let Some(refusal) = &self.plan.refusal {
-            return Err(failure(Stage::Plan, refusal.clone()).hint("correct the boot parameters; 'rescue log' has every note"));
+            return Err(failure(Stage::Plan, refusal.clone()).hint("'rescue log' has every note"));
         }
         let mut last = None;
         for source in &self.plan.roots {
             let event = self.reporter.debug("boot.attempt").with("try", attempts).with("root", source.to_string());
             self.reporter.event(event);
-            match self.root(ground, source) {
+            match world.root(self, source) {
                 Ok(root) => return Ok(Some(root)),
                 Err(failed) => {
                     let name = format!("{}.failed", failed.stage);
@@ -94,40 +154,6 @@ impl Boot {
             }
         }
         last.map_or(Ok(None), Err)
-    }
-
-    /// The stages that are done once, whatever is booted.
-    fn prepare(&self) -> Result<Ground, Failure> {
-        self.enter(Stage::Devices);
-        let devices = devices::run(&self.plan, &self.reporter)?;
-        self.enter(Stage::Network);
-        let uplink = Uplink::start(self.plan.clone(), self.build_time, &self.reporter);
-        let (keys, notes) = verify::TrustedKeys::load(Path::new(TRUSTED_KEYS));
-        for note in notes {
-            self.reporter.event(self.reporter.warn("verify.failed").with("what", note.as_str()).text(note));
-        }
-        Ok(Ground { devices, uplink, keys })
-    }
-
-    fn root(&self, ground: &Ground, source: &Source) -> Result<ReadyRoot, Failure> {
-        match source {
-            Source::Http(url) => {
-                let link = ground.uplink.wait()?;
-                let clock = ground.uplink.clock();
-                let url = url.expand(&link.facts).map_err(|error| failure(Stage::Plan, format!("root={url}")).because(&error))?;
-                self.enter(Stage::Fetch);
-                let limits = fetch::Limits::of_this_machine(RESERVE);
-                let fetched = fetch::run(&self.plan, &url, &ground.keys, &*clock, &self.reporter, &limits)?;
-                self.enter(Stage::Verify);
-                let verified = verify::run(&self.plan, fetched, &self.reporter)?;
-                self.enter(Stage::Mount);
-                mount::image(&self.plan, &ground.devices, verified, &self.orders, &self.reporter)
-            }
-            Source::Local(id) => {
-                self.enter(Stage::Mount);
-                mount::local(&self.plan, &ground.devices, id, &self.orders, &self.reporter)
-            }
-        }
     }
 
     /// Says which stage begins; where `rd.break=` names it, waits for a person first.
@@ -152,7 +178,7 @@ impl Boot {
             Retry::Forever => self.plan.refusal.is_none(),
             Retry::Times(times) => attempts <= times && self.plan.refusal.is_none(),
         };
-        let pause = again.then(|| jittered(backoff(attempts)));
+        let pause = again.then(|| jittered(backoff(self.first_pause, attempts)));
         let next_try_ms = pause.map(|pause| pause.as_millis() as u64);
         let when = pause.map_or("no further try".to_owned(), |pause| format!("next try in {} s", pause.as_secs().max(1)));
         let hint = failed.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
@@ -177,8 +203,8 @@ impl Boot {
     }
 }
 
-fn backoff(attempts: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(LAST_PAUSE)
+fn backoff(first: Duration, attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(LAST_PAUSE)
 }
 
 /// Up to a quarter longer, so that a hall of machines does not come back at once.
@@ -192,15 +218,5 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_stay_within_bounds() {
-        assert_eq!(backoff(1), Duration::from_secs(5));
-        assert_eq!(backoff(3), Duration::from_secs(20));
-        assert_eq!(backoff(1000), LAST_PAUSE);
-        let jittered = jittered(Duration::from_secs(100));
-        assert!((100..=125).contains(&jittered.as_secs()));
-    }
-}
+#[path = "boot_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Talking to PID 1: the client's side of `contract::control`.
 
-use crate::report::Sink;
+use crate::report::{Sink, unheeded};
 use lifeboot_contract::control::{Order, Reply, Report, Request};
 use lifeboot_contract::event::Event;
 use lifeboot_contract::image::CONTROL;
@@ -101,8 +101,7 @@ impl PipelineSink {
 
     fn write(&self, request: &Request) {
         if let Ok(mut stream) = self.stream.lock() {
-            // Nobody is left to tell when PID 1 is gone.
-            drop(write_line(&mut stream, request));
+            unheeded("control socket", write_line(&mut stream, request));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The same code serves the pipeline, which loads what the hardware's modaliases name, and the kernel, which runs
 //! `/sbin/modprobe -q -- NAME` whenever it misses a file system, a cipher or a device-mapper target. Formats: depmod(8), modules.dep(5).
 
-use crate::report::chain;
+use crate::report::{chain, unheeded};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -141,7 +141,7 @@ impl Modules {
     fn insert_soft(&self, names: &[String], seen: &mut HashSet<String>, loaded: &mut Vec<String>) {
         for name in names {
             for module in self.resolve(name) {
-                drop(self.insert_one(&module, "", seen, loaded));
+                unheeded(name, self.insert_one(&module, "", seen, loaded));
             }
         }
     }

@@ -64,6 +64,16 @@ impl Reporter {
     }
 }
 
+/// Ignores a result where no reporter is at hand and nothing can be done: what went wrong goes to the kernel log, for `dmesg`.
+pub fn unheeded<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) {
+    if let Err(error) = result
+        && let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg")
+    {
+        // The last resort has no further one.
+        drop(std::io::Write::write_all(&mut log, format!("<7>lifeboot: {what}: {error}\n").as_bytes()));
+    }
+}
+
 /// Milliseconds since the kernel started (CLOCK_BOOTTIME).
 pub fn now_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

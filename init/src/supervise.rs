@@ -300,7 +300,10 @@ impl Init {
     /// `rescue boot`.
     fn go_on(&mut self) -> String {
         self.go_on = true;
-        self.order(Order::GoOn);
+        // A pipeline whose root stands has nothing more to do; it would begin again.
+        if self.ready.is_none() {
+            self.order(Order::GoOn);
+        }
         match &self.status.phase {
             Phase::Held { source } => format!("starting {source} now; this session ends"),
             Phase::Rescue => "no root= was given, so there is nothing to boot".to_owned(),

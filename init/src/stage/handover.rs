@@ -4,7 +4,7 @@
 //! initramfs is emptied by a helper process that waits for the exec to succeed, so nothing is deleted before it is certain that
 //! it is not needed any more. The running kernel's modules stay where they are and are bound into a root that has none.
 
-use crate::report::{FailureExt, Reporter, failure};
+use crate::report::{FailureExt, Reporter, failure, unheeded};
 use crate::stage::mount::executable;
 use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Failure, Stage};
@@ -35,6 +35,7 @@ fn attempt(root: &ReadyRoot, reporter: &Reporter) -> Result<std::convert::Infall
     executable(path, &root.init).map_err(|why| fail(format!("{}: {why}", root.init)))?;
     prepare(path).map_err(|(dir, error)| fail(format!("{dir} cannot be made in it")).because(&error))?;
     reporter.ignore("modules", bind_modules(path));
+    reporter.ignore("resolv.conf", name_servers(path));
     // What only this system may know.
     reporter.ignore("host key", remove_secrets());
     let directory = |of: &Path| open(of, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -74,6 +75,16 @@ fn bind_modules(root: &Path) -> std::io::Result<()> {
     }
     fs::create_dir_all(&theirs)?;
     mount_bind(&ours, &theirs).map_err(Into::into)
+}
+
+/// A root without an opinion about name servers gets those of the lease; a link (to systemd-resolved's file, say) is an opinion.
+fn name_servers(root: &Path) -> std::io::Result<()> {
+    let (ours, theirs) = (Path::new("/run/lifeboot/resolv.conf"), root.join("etc/resolv.conf"));
+    let wanted = fs::symlink_metadata(&theirs).map_or(true, |meta| meta.is_file() && meta.len() == 0);
+    if wanted && ours.exists() && root.join("etc").is_dir() {
+        fs::write(&theirs, fs::read(ours)?)?;
+    }
+    Ok(())
 }
 
 fn remove_secrets() -> std::io::Result<()> {
@@ -161,7 +172,7 @@ fn sweep(dir: &Path, device: u64, depth: usize) {
             sweep(&path, device, depth + 1);
         } else {
             // A file that cannot be deleted costs its memory, nothing else.
-            drop(fs::remove_file(&path));
+            unheeded("freeing the initramfs", fs::remove_file(&path));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! local root is unlocked, checked and mounted as the kernel would.
 
 use crate::block::{self, Orders};
-use crate::report::{FailureExt, Reporter, chain, failure};
+use crate::report::{FailureExt, Reporter, chain, failure, unheeded};
 use crate::stage::devices::Devices;
 use crate::stage::verify::Verified;
 use crate::sys::loop_device;
@@ -57,7 +57,7 @@ impl Drop for Scaffold {
     fn drop(&mut self) {
         for target in self.0.iter().rev() {
             // An unfinished root holds nothing that anybody wrote.
-            drop(sys_mount::unmount(target, UnmountFlags::DETACH));
+            unheeded(target, sys_mount::unmount(target, UnmountFlags::DETACH));
         }
     }
 }

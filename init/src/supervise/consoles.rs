@@ -1,6 +1,7 @@
 //! Where events go: sentences to the consoles, JSON to the event port, datagrams to syslog. A port that does not drain loses
 //! output; it never holds up PID 1.
 
+use crate::report::unheeded;
 use lifeboot_contract::event::{Event, Level};
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File};
@@ -100,8 +101,7 @@ impl Outputs {
         }
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         if let Some((socket, to)) = &self.syslog {
-            // A datagram that is lost is lost; the ring has the event.
-            drop(socket.send_to(&syslog_line(event), to));
+            unheeded("syslog", socket.send_to(&syslog_line(event), to));
         }
         if let Some(port) = &mut self.events {
             line.push(b'\n');

@@ -1,11 +1,13 @@
 //! The ways out: the real init, a restart, or off.
 
 use super::{Ending, Init};
-use crate::report::{chain, now_ms};
+use crate::report::{chain, now_ms, unheeded};
 use crate::stage::handover;
 use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Event, Level};
 use lifeboot_contract::status::Phase;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use std::fs;
@@ -114,19 +116,23 @@ fn write_drop_in(timeout_s: u32) -> std::io::Result<()> {
 
 /// Ends every process but this one, first by asking.
 fn end_all_processes() {
-    // ESRCH: there is none.
-    drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGTERM));
+    signal_all(Signal::SIGTERM);
     // A stopped process ends only when it runs again.
-    drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGCONT));
+    signal_all(Signal::SIGCONT);
     let end = Instant::now() + TERM_PATIENCE;
     while Instant::now() < end && !all_reaped() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL));
+    signal_all(Signal::SIGKILL);
     let end = Instant::now() + TERM_PATIENCE;
     while Instant::now() < end && !all_reaped() {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Signals everything that is neither PID 1 nor a kernel thread; ESRCH says that there is nothing.
+fn signal_all(signal: Signal) {
+    unheeded("kill -1", kill(Pid::from_raw(-1), signal));
 }
 
 /// Reaps the dead; whether no child is left.
@@ -151,7 +157,7 @@ fn unmount_all() {
     for target in targets.iter().rev() {
         if rustix::mount::unmount(*target, rustix::mount::UnmountFlags::empty()).is_err() {
             let flags = rustix::mount::MountFlags::RDONLY;
-            drop(rustix::mount::mount_remount(*target, flags, c""));
+            unheeded(target, rustix::mount::mount_remount(*target, flags, c""));
         }
     }
 }

@@ -46,8 +46,8 @@ struct LoopConfig {
 pub(crate) struct LoopDevice {
     /// `/dev/loopN`
     pub path: PathBuf,
-    /// Keeps the device until it is mounted.
-    pub descriptor: OwnedFd,
+    #[expect(dead_code, reason = "held, not read: closing it would clear the device before it is mounted")]
+    descriptor: OwnedFd,
 }
 
 /// Makes a read-only loop device of `file`, under `name` for whoever lists loop devices.

@@ -57,7 +57,8 @@ impl Http {
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((answer, at));
             }
-            let next = next_hop(&at, &answer).map_err(Trouble::Final)?;
+            let target = answer.headers().get(LOCATION).and_then(|target| target.to_str().ok());
+            let next = next_hop(&at, target).map_err(Trouble::Final)?;
             let looped = hops.contains(&next);
             hops.push(next);
             if looped || hops.len() > means.limits.redirects + 1 {
@@ -149,10 +150,10 @@ fn client(roots: RootCertStore, limits: &Limits) -> Result<Client, String> {
         .map_err(|error| chain(&error))
 }
 
-fn next_hop(at: &Url, answer: &Response) -> Result<Url, Failure> {
+/// Where a redirect leads. From https only to https: what was asked for in private stays so.
+fn next_hop(at: &Url, target: Option<&str>) -> Result<Url, Failure> {
     let refused = |what: String| failure(Stage::Fetch, format!("{}: {what}", shown(at)));
-    let target = answer.headers().get(LOCATION).and_then(|target| target.to_str().ok());
-    let target = target.ok_or_else(|| refused(format!("{} without a Location", answer.status())))?;
+    let target = target.ok_or_else(|| refused("a redirect without Location".to_owned()))?;
     let next = at.join(target).map_err(|error| refused(format!("redirect to '{target}'")).because(&error))?;
     if at.scheme() == "https" && next.scheme() != "https" {
         return Err(refused(format!("redirect from https to {}", shown(&next))));
@@ -162,13 +163,17 @@ fn next_hop(at: &Url, answer: &Response) -> Result<Url, Failure> {
 
 /// The reason when the certificate was judged and found wanting: asking again changes nothing.
 fn certificate_refused(error: &reqwest::Error) -> Option<String> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls @ rustls::Error::InvalidCertificate(_)) = inner.and_then(|inner| inner.downcast_ref()) {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(tls @ rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
             return Some(chain(tls));
         }
-        source = cause.source();
+        // What an io::Error wraps is not its source but hidden one level above it.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
     None
 }
@@ -204,5 +209,16 @@ mod tests {
         assert_eq!(failure.what, "https://h/os: no certificate authority in /nowhere/ca.crt");
         assert!(client("http://h/os").is_ok());
         assert!(client("ftp://h/os").is_err());
+    }
+
+    #[test]
+    fn https_is_left_for_https_only() {
+        let hop = |at: &str, target| next_hop(&Url::parse(at).unwrap(), target).map(String::from);
+        assert_eq!(hop("https://h/a/b", Some("../c")).unwrap(), "https://h/c");
+        assert_eq!(hop("http://h/a", Some("https://i/")).unwrap(), "https://i/");
+        let failure = hop("https://h/a", Some("http://h/a")).unwrap_err();
+        assert_eq!(failure.what, "https://h/a: redirect from https to http://h/a");
+        assert!(hop("http://h/a", None).is_err());
+        assert!(hop("http://h/a", Some("http://")).is_err());
     }
 }

@@ -85,6 +85,7 @@ impl<'m> Pull<'m> {
                 Ok(answer) => answer,
                 Err(Trouble::Final(failure)) => return Err(failure),
                 Err(Trouble::Again(what)) => {
+                    self.at = self.url.clone();
                     self.stumble(&what, None)?;
                     continue;
                 }
