@@ -1,1 +1,76 @@
-fn main() {}
+//! The host program: builds, signs, inspects and tries lifeboot images.
+//!
+//! Every subcommand is one file; this one reads the command line and turns what they return into an exit code:
+//! 0 done, 1 could not, 2 usage.
+#![forbid(unsafe_code)]
+
+mod apt;
+mod archive;
+mod board;
+mod build;
+mod compose;
+mod compress;
+mod cpio;
+mod elf;
+mod feature;
+mod kernel;
+mod modules;
+mod packages;
+mod recipe;
+mod report;
+mod tree;
+mod userland;
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+/// Builds, signs, inspects and tries lifeboot images.
+#[derive(FromArgs)]
+#[argh(
+    example = "image-builder build --board virt-arm64 --authorized-keys ~/.ssh/id_ed25519.pub --out target/image",
+    error_code(1, "it could not be done; the reason is on standard error"),
+    error_code(2, "the command line is wrong")
+)]
+struct Arguments {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Build(build::Arguments),
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = match std::env::args_os().map(|word| word.into_string()).collect() {
+        Ok(words) => words,
+        Err(word) => return usage(&format!("argument {} is not UTF-8", word.display())),
+    };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let arguments = match Arguments::from_args(&["image-builder"], words.get(1..).unwrap_or_default()) {
+        Ok(arguments) => arguments,
+        Err(exit) if exit.status.is_ok() => {
+            print!("{}", exit.output);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => return usage(exit.output.trim_end()),
+    };
+    let done = match arguments.command {
+        Command::Build(arguments) => build::run(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image-builder: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(what: &str) -> ExitCode {
+    eprintln!("image-builder: {what}");
+    eprintln!("try: image-builder --help");
+    ExitCode::from(2)
+}

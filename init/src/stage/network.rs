@@ -21,6 +21,8 @@ mod wanted;
 mod dhcp_tests;
 #[cfg(test)]
 mod message_tests;
+#[cfg(test)]
+mod rtnl_tests;
 
 use crate::report::{FailureExt, Reporter, failure};
 use engine::{Engine, now};
@@ -102,7 +104,9 @@ pub fn run(plan: &Plan, reporter: &Reporter, patience: Duration) -> Result<Link,
         if now() >= until {
             return Err(given_up(&engine));
         }
-        engine.turn(Some(until), None).map_err(|error| broken("network events", error))?;
+        engine
+            .turn(Some(until), None)
+            .map_err(|error| broken("network events", error))?;
     }
 }
 

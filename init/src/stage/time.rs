@@ -55,7 +55,10 @@ struct RealClock {
     set: fn(Duration) -> io::Result<()>,
 }
 
-const SYSTEM: RealClock = RealClock { read: read_system, set: set_system };
+const SYSTEM: RealClock = RealClock {
+    read: read_system,
+    set: set_system,
+};
 
 /// Sets the clock to the build time if it is behind it: certificates are then at least not from the future. To be called first.
 pub fn floor(build_time: u64, reporter: &Reporter) {
@@ -77,11 +80,21 @@ pub fn run(plan: &Plan, link: &Link, reporter: &Reporter) -> SetClock {
 }
 
 fn start(servers: Vec<String>, reporter: &Reporter, clock: RealClock) -> SetClock {
-    let known = if servers.is_empty() { Known::GivenUp } else { Known::NotYet };
-    let set = SetClock { shared: Arc::new((Mutex::new(known), Condvar::new())), reporter: reporter.clone(), clock };
+    let known = if servers.is_empty() {
+        Known::GivenUp
+    } else {
+        Known::NotYet
+    };
+    let set = SetClock {
+        shared: Arc::new((Mutex::new(known), Condvar::new())),
+        reporter: reporter.clone(),
+        clock,
+    };
     if known == Known::NotYet {
         let worker = set.clone();
-        let spawned = std::thread::Builder::new().name("sntp".into()).spawn(move || worker.ask(servers));
+        let spawned = std::thread::Builder::new()
+            .name("sntp".into())
+            .spawn(move || worker.ask(servers));
         if let Err(error) = spawned {
             failed(reporter, format!("a thread for sntp: {error}"));
             set.now_known(Known::GivenUp);
@@ -103,7 +116,9 @@ impl Clock for SetClock {
         let Some(time) = calendar::http_date(date) else {
             return;
         };
-        let wanted = self.state().is_some_and(|known| matches!(*known, Known::NotYet | Known::GivenUp));
+        let wanted = self
+            .state()
+            .is_some_and(|known| matches!(*known, Known::NotYet | Known::GivenUp));
         if wanted && (self.clock.read)().abs_diff(time) > DATE_IS_ROUGH {
             self.step(time, "http-date", "the server of the image", Known::Date);
         }
@@ -140,7 +155,10 @@ impl SetClock {
     fn step(&self, time: Duration, source: &str, server: &str, known: Known) {
         let floor = Duration::from_secs(FLOOR.load(Ordering::Relaxed));
         if time < floor {
-            failed(&self.reporter, format!("{server} tells a time before this image was built"));
+            failed(
+                &self.reporter,
+                format!("{server} tells a time before this image was built"),
+            );
             return self.now_known(Known::GivenUp);
         }
         let before = (self.clock.read)();
@@ -149,8 +167,13 @@ impl SetClock {
             return self.now_known(Known::GivenUp);
         }
         let step = time.as_millis() as i64 - before.as_millis() as i64;
-        let event = self.reporter.info("time.set").with("source", source).with("server", server);
-        self.reporter.event(event.with("unix", time.as_secs()).with("step_ms", step));
+        let event = self
+            .reporter
+            .info("time.set")
+            .with("source", source)
+            .with("server", server);
+        self.reporter
+            .event(event.with("unix", time.as_secs()).with("step_ms", step));
         self.now_known(known);
     }
 
@@ -192,12 +215,20 @@ fn addresses(server: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn failed(reporter: &Reporter, what: String) {
-    reporter.event(reporter.warn("time.failed").text(format!("the clock is not set: {what}")).with("what", what));
+    reporter.event(
+        reporter
+            .warn("time.failed")
+            .text(format!("the clock is not set: {what}"))
+            .with("what", what),
+    );
 }
 
 fn read_system() -> Duration {
     let now = clock_gettime(ClockId::Realtime);
-    Duration::new(now.tv_sec.max(0).unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+    Duration::new(
+        now.tv_sec.max(0).unsigned_abs(),
+        now.tv_nsec.unsigned_abs() as u32,
+    )
 }
 
 fn set_system(time: Duration) -> io::Result<()> {

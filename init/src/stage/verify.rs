@@ -73,8 +73,8 @@ impl Expectation {
     /// The signature library refuses the pair of key and signature.
     pub(super) fn check(&self) -> Result<Check<'_>, Failure> {
         let (running, claimed) = match &self.proof {
-            Proof::Minisign(signed) => (Running::Minisign(signed.verifier()?), signed.comment().length),
-            Proof::Sha256(wanted) => (Running::Sha256(digest::Context::new(&digest::SHA256), *wanted), None),
+            Proof::Minisign(signed) => (Running::Minisign(Box::new(signed.verifier()?)), signed.comment().length),
+            Proof::Sha256(wanted) => (Running::Sha256(Box::new(digest::Context::new(&digest::SHA256)), *wanted), None),
             Proof::Nothing => (Running::Nothing, None),
         };
         Ok(Check { running, claimed })
@@ -117,8 +117,8 @@ pub(super) struct Check<'e> {
 }
 
 enum Running<'e> {
-    Minisign(StreamVerifier<'e>),
-    Sha256(digest::Context, [u8; 32]),
+    Minisign(Box<StreamVerifier<'e>>),
+    Sha256(Box<digest::Context>, [u8; 32]),
     Nothing,
 }
 

@@ -1,1 +1,140 @@
-fn main() {}
+//! The program on the device: PID 1, the ssh server, and the rescue commands.
+//!
+//! This file only decides which of them it is: by process id, by the name it was called by, by the first word.
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod boot;
+mod console;
+mod control;
+mod disks;
+mod fetch;
+mod fsck;
+mod greeting;
+mod help;
+mod output;
+mod prompt;
+mod sshd;
+mod tool;
+mod tty;
+mod unlock;
+
+use argh::FromArgs;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// repairs, unlocks and boots this machine
+#[derive(Debug, FromArgs)]
+struct Rescue {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Boot(boot::Boot),
+    Console(console::Console),
+    Disks(disks::Disks),
+    Fetch(fetch::Fetch),
+    Fsck(fsck::Fsck),
+    Log(boot::Log),
+    Pipeline(Pipeline),
+    Poweroff(boot::Poweroff),
+    Reboot(boot::Reboot),
+    Sshd(sshd::Sshd),
+    Status(boot::StatusOptions),
+    Unlock(unlock::Unlock),
+}
+
+/// run the boot pipeline (started by init)
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "boot-pipeline")]
+struct Pipeline {}
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        lifeboot_init::supervise::run()
+    }
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let called = words.first().and_then(|word| Path::new(word).file_name());
+    let rest = words.get(1..).unwrap_or_default();
+    let result = match rest.first() {
+        _ if called.is_some_and(|name| name == "modprobe") => Ok(modprobe(rest)),
+        Some(word) if word == tty::WORD => tty::run(rest.get(1..).unwrap_or_default()).map(never),
+        // Started by the handover, never by people.
+        Some(word) if word == "free-initramfs" => Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs())),
+        Some(_) => by_word(rest),
+        None => screen(),
+    };
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["help" | "--help" | "-h"] => return screen(),
+        ["help", command, ..] => words = vec![*command, "--help"],
+        _ => {}
+    }
+    match Rescue::from_args(&["rescue"], &words) {
+        Ok(rescue) => dispatch(rescue.command),
+        Err(exit) => early(&exit),
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Boot(options) => boot::boot(&options),
+        Command::Console(options) => console::run(&options).map(never),
+        Command::Disks(options) => disks::run(&options),
+        Command::Fetch(options) => fetch::run(&options),
+        Command::Fsck(options) => fsck::run(&options),
+        Command::Log(options) => boot::log(&options),
+        Command::Pipeline(Pipeline {}) => Ok(lifeboot_init::boot::run().map(never)?),
+        Command::Poweroff(options) => boot::poweroff(&options),
+        Command::Reboot(options) => boot::reboot(&options),
+        Command::Sshd(options) => sshd::run(options),
+        Command::Status(options) => boot::status(&options),
+        Command::Unlock(options) => unlock::run(&options),
+    }
+}
+
+fn modprobe(words: &[OsString]) -> ExitCode {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (code, text) = lifeboot_init::modules::modprobe(&words);
+    if !text.is_empty() {
+        output::complain(&text);
+    }
+    ExitCode::from(code)
+}
+
+fn screen() -> anyhow::Result<ExitCode> {
+    output::line(help::SCREEN)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// argh's own way out: help on standard output, bad usage on standard error with exit code 2.
+fn early(exit: &argh::EarlyExit) -> anyhow::Result<ExitCode> {
+    if exit.status.is_ok() {
+        output::line(exit.output.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::complain(exit.output.trim_end());
+    Ok(ExitCode::from(2))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if output::is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    output::complain(&format!("rescue: {error:#}"));
+    ExitCode::FAILURE
+}
+
+fn never(never: Infallible) -> ExitCode {
+    match never {}
+}

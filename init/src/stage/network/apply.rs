@@ -35,7 +35,8 @@ impl Target<'_> {
             }
         }
         // Routes without a gateway first: the others' gateways may lie behind them.
-        let (near, far): (Vec<&Route4>, Vec<&Route4>) = lease.routes.iter().partition(|route| route.via.is_none());
+        let (near, far): (Vec<&Route4>, Vec<&Route4>) =
+            lease.routes.iter().partition(|route| route.via.is_none());
         for route in near.into_iter().chain(far) {
             let route = self.route4(lease, route);
             self.add(&route);
@@ -55,13 +56,25 @@ impl Target<'_> {
     }
 
     /// Uses an address out of the plan. False when the kernel refuses it.
-    pub(super) fn fixed(&mut self, address: IpAddr, prefix: u8, gateway: Option<IpAddr>, peer: Option<IpAddr>) -> bool {
+    pub(super) fn fixed(
+        &mut self,
+        address: IpAddr,
+        prefix: u8,
+        gateway: Option<IpAddr>,
+        peer: Option<IpAddr>,
+    ) -> bool {
         let prefix = if peer.is_some() { longest(address) } else { prefix };
         let broadcast = match address {
             IpAddr::V4(v4) if peer.is_none() => broadcast_of(v4, prefix),
             _ => None,
         };
-        if !self.address(&Assigned { index: self.index, address, prefix, broadcast, peer }) {
+        if !self.address(&Assigned {
+            index: self.index,
+            address,
+            prefix,
+            broadcast,
+            peer,
+        }) {
             return false;
         }
         if let Some(via) = gateway {
@@ -87,13 +100,15 @@ impl Target<'_> {
     fn address(&mut self, assigned: &Assigned) -> bool {
         let result = self.netlink.add_address(assigned);
         let done = result.is_ok();
-        self.reporter.ignore(&format!("set address {}", assigned.address), result);
+        self.reporter
+            .ignore(&format!("set address {}", assigned.address), result);
         done
     }
 
     fn add(&mut self, route: &Route) {
         let result = self.netlink.add_route(route);
-        self.reporter.ignore(&format!("add route to {}/{}", route.target, route.prefix), result);
+        self.reporter
+            .ignore(&format!("add route to {}/{}", route.target, route.prefix), result);
     }
 
     fn route4(&self, lease: &Lease, route: &Route4) -> Route {
@@ -116,7 +131,9 @@ fn assigned(index: u32, lease: &Lease) -> Assigned {
         index,
         address: IpAddr::V4(lease.address),
         prefix: lease.prefix,
-        broadcast: lease.broadcast.or_else(|| broadcast_of(lease.address, lease.prefix)),
+        broadcast: lease
+            .broadcast
+            .or_else(|| broadcast_of(lease.address, lease.prefix)),
         peer: None,
     }
 }
@@ -135,11 +152,17 @@ fn broadcast_of(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
 fn within(other: IpAddr, address: IpAddr, prefix: u8) -> bool {
     match (other, address) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
-            (u32::from(a) ^ u32::from(b)).checked_shr(32 - u32::from(prefix.min(32))).unwrap_or(0) == 0
+            (u32::from(a) ^ u32::from(b))
+                .checked_shr(32 - u32::from(prefix.min(32)))
+                .unwrap_or(0)
+                == 0
         }
         (IpAddr::V6(a), IpAddr::V6(b)) => {
             a.is_unicast_link_local()
-                || (u128::from(a) ^ u128::from(b)).checked_shr(128 - u32::from(prefix.min(128))).unwrap_or(0) == 0
+                || (u128::from(a) ^ u128::from(b))
+                    .checked_shr(128 - u32::from(prefix.min(128)))
+                    .unwrap_or(0)
+                    == 0
         }
         _ => false,
     }
@@ -160,8 +183,9 @@ mod tests {
 
     #[test]
     fn a_gateway_is_in_the_subnet_or_not() {
-        let within =
-            |other: &str, own: &str, prefix| super::within(other.parse().unwrap(), own.parse().unwrap(), prefix);
+        let within = |other: &str, own: &str, prefix| {
+            super::within(other.parse().unwrap(), own.parse().unwrap(), prefix)
+        };
         assert!(within("10.0.0.1", "10.0.0.9", 24) && within("1.2.3.4", "10.0.0.9", 0));
         assert!(!within("10.0.1.1", "10.0.0.9", 24) && !within("10.0.0.1", "10.0.0.9", 32));
         assert!(within("fe80::1", "2001:db8::5", 64) && within("2001:db8::1", "2001:db8::5", 64));

@@ -24,7 +24,11 @@ pub(super) enum Action {
     /// Send to everybody; `from` is 0.0.0.0 while there is no address.
     Broadcast { from: Ipv4Addr, message: Outgoing },
     /// Send to the server that gave the lease.
-    Unicast { from: Ipv4Addr, to: Ipv4Addr, message: Outgoing },
+    Unicast {
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        message: Outgoing,
+    },
     /// There is a lease: use it.
     Bound(Lease),
     /// The same address for longer; what goes with it may have changed.
@@ -183,7 +187,9 @@ impl Client {
             State::Selecting => self.discover(now),
             State::Requesting(offer) if self.tries < REQUESTS => self.request(now, offer),
             State::Requesting(_) => self.discover_anew(now),
-            State::Rebooting(held) if self.tries < CONFIRMATIONS && !ended(&held, now) => self.confirm(now, held),
+            State::Rebooting(held) if self.tries < CONFIRMATIONS && !ended(&held, now) => {
+                self.confirm(now, held)
+            }
             State::Rebooting(held) | State::Bound(held) | State::Renewing(held) | State::Rebinding(held) => {
                 self.keep(now, held)
             }
@@ -214,7 +220,10 @@ impl Client {
         self.state = State::Selecting;
         let message = self.outgoing(now, Kind::Discover);
         self.sent(now);
-        vec![Action::Broadcast { from: Ipv4Addr::UNSPECIFIED, message }]
+        vec![Action::Broadcast {
+            from: Ipv4Addr::UNSPECIFIED,
+            message,
+        }]
     }
 
     fn request(&mut self, now: Duration, offer: Lease) -> Vec<Action> {
@@ -225,14 +234,23 @@ impl Client {
         };
         self.sent(now);
         self.state = State::Requesting(offer);
-        vec![Action::Broadcast { from: Ipv4Addr::UNSPECIFIED, message }]
+        vec![Action::Broadcast {
+            from: Ipv4Addr::UNSPECIFIED,
+            message,
+        }]
     }
 
     fn confirm(&mut self, now: Duration, held: Held) -> Vec<Action> {
-        let message = Outgoing { requested: Some(held.lease.address), ..self.outgoing(now, Kind::Request) };
+        let message = Outgoing {
+            requested: Some(held.lease.address),
+            ..self.outgoing(now, Kind::Request)
+        };
         self.sent(now);
         self.state = State::Rebooting(held);
-        vec![Action::Broadcast { from: Ipv4Addr::UNSPECIFIED, message }]
+        vec![Action::Broadcast {
+            from: Ipv4Addr::UNSPECIFIED,
+            message,
+        }]
     }
 
     /// A lease is held and something is due: nothing yet, a renewal, a rebinding, or its end.
@@ -251,7 +269,10 @@ impl Client {
         self.begin(now);
         self.asked = now;
         let from = held.lease.address;
-        let message = Outgoing { ciaddr: from, ..self.outgoing(now, Kind::Request) };
+        let message = Outgoing {
+            ciaddr: from,
+            ..self.outgoing(now, Kind::Request)
+        };
         let next = if now < t2 { t2 } else { end };
         self.deadline = Some(next.min(now + RENEW_PAUSE.max((next - now) / 2)));
         if now < t2 {
@@ -265,7 +286,10 @@ impl Client {
     }
 
     fn bind(&mut self, lease: Lease, action: fn(Lease) -> Action) -> Vec<Action> {
-        let held = Held { since: self.asked, lease: lease.clone() };
+        let held = Held {
+            since: self.asked,
+            lease: lease.clone(),
+        };
         self.deadline = held.end().map(|_| held.after(lease.t1));
         self.state = State::Bound(held);
         vec![action(lease)]
@@ -296,7 +320,11 @@ impl Client {
 
     /// 1, 2, 4 … 32 s, each up to a quarter more or less.
     fn pause(&mut self, tries: u32) -> Duration {
-        let base = 1000 * 1u32.checked_shl(tries).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
+        let base = 1000
+            * 1u32
+                .checked_shl(tries)
+                .unwrap_or(LONGEST_PAUSE)
+                .min(LONGEST_PAUSE);
         Duration::from_millis(u64::from(base - base / 4 + self.random.next() % (base / 2)))
     }
 
@@ -304,10 +332,18 @@ impl Client {
         Outgoing {
             kind,
             xid: self.xid,
-            secs: now.saturating_sub(self.began).as_secs().try_into().unwrap_or(u16::MAX),
+            secs: now
+                .saturating_sub(self.began)
+                .as_secs()
+                .try_into()
+                .unwrap_or(u16::MAX),
             mac: self.mac,
             // Two tries without the flag, then in turn: neither kind of server is left out.
-            answer: if self.tries >= 2 && self.tries.is_multiple_of(2) { Answer::Broadcast } else { Answer::Unicast },
+            answer: if self.tries >= 2 && self.tries.is_multiple_of(2) {
+                Answer::Broadcast
+            } else {
+                Answer::Unicast
+            },
             ciaddr: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server: None,

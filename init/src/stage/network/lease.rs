@@ -55,7 +55,9 @@ impl Lease {
         Some(Lease {
             address,
             prefix: mask.unwrap_or_else(|| classful(address)),
-            broadcast: reply.address_option(28).filter(|address| !address.is_unspecified()),
+            broadcast: reply
+                .address_option(28)
+                .filter(|address| !address.is_unspecified()),
             routes: routes(reply),
             dns: reply.addresses(6),
             ntp: reply.addresses(42),
@@ -80,7 +82,10 @@ impl Lease {
 
     /// The router, for people.
     pub(super) fn router(&self) -> Option<Ipv4Addr> {
-        self.routes.iter().find(|route| route.prefix == 0).and_then(|route| route.via)
+        self.routes
+            .iter()
+            .find(|route| route.prefix == 0)
+            .and_then(|route| route.via)
     }
 }
 
@@ -88,12 +93,17 @@ impl Lease {
 fn times(seconds: u32, t1: Option<u32>, t2: Option<u32>) -> (u32, u32) {
     let usual2 = (u64::from(seconds) * 7 / 8) as u32;
     let t2 = t2.filter(|t2| (2..seconds).contains(t2)).unwrap_or(usual2);
-    let t1 = t1.filter(|t1| (1..t2).contains(t1)).unwrap_or((seconds / 2).min(t2));
+    let t1 = t1
+        .filter(|t1| (1..t2).contains(t1))
+        .unwrap_or((seconds / 2).min(t2));
     (t1, t2)
 }
 
 fn usable(address: Ipv4Addr) -> bool {
-    !(address.octets()[0] == 0 || address.is_loopback() || address.is_multicast() || address.octets()[0] >= 240)
+    !(address.octets()[0] == 0
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.octets()[0] >= 240)
 }
 
 fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
@@ -115,7 +125,11 @@ fn routes(reply: &Reply) -> Vec<Route4> {
         return routes;
     }
     let router = reply.addresses(3).into_iter().next();
-    let default = router.map(|via| Route4 { target: Ipv4Addr::UNSPECIFIED, prefix: 0, via: Some(via) });
+    let default = router.map(|via| Route4 {
+        target: Ipv4Addr::UNSPECIFIED,
+        prefix: 0,
+        via: Some(via),
+    });
     default.into_iter().collect()
 }
 
@@ -146,7 +160,11 @@ fn domains(reply: &Reply) -> Vec<String> {
         return listed;
     }
     let domain = reply.text(15).unwrap_or_default();
-    domain.split_whitespace().filter(|name| is_hostname(name)).map(str::to_owned).collect()
+    domain
+        .split_whitespace()
+        .filter(|name| is_hostname(name))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Names in DNS wire format, with compression pointers into the option itself. Each name may follow only a few pointers, and only
@@ -199,7 +217,9 @@ pub(super) fn is_hostname(name: &str) -> bool {
         !label.is_empty()
             && label.len() <= 63
             && !label.starts_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     name.len() <= 64 && name.trim_end_matches('.').split('.').all(label)
 }

@@ -99,7 +99,11 @@ impl Outgoing {
         if let Some(server) = self.server {
             option(54, &server.octets());
         }
-        if let Some(name) = self.hostname.as_ref().filter(|name| (1..=64).contains(&name.len())) {
+        if let Some(name) = self
+            .hostname
+            .as_ref()
+            .filter(|name| (1..=64).contains(&name.len()))
+        {
             option(12, name.as_bytes());
         }
         option(57, &1472u16.to_be_bytes());
@@ -130,7 +134,11 @@ impl Reply {
         }
         let mut options = BTreeMap::new();
         collect(bytes.get(OPTIONS..)?, &mut options);
-        let overload = options.get(&52).and_then(|value| value.first()).copied().unwrap_or(0);
+        let overload = options
+            .get(&52)
+            .and_then(|value| value.first())
+            .copied()
+            .unwrap_or(0);
         // RFC 2131, section 4.1: the boot file's field is read before the server name's.
         if overload & 1 != 0 {
             collect(bytes.get(108..236)?, &mut options);
@@ -179,7 +187,9 @@ impl Reply {
 
     /// An option that is text; servers may end it with zero bytes.
     pub(super) fn text(&self, code: u8) -> Option<&str> {
-        let text = std::str::from_utf8(self.option(code)?).ok()?.trim_end_matches('\0');
+        let text = std::str::from_utf8(self.option(code)?)
+            .ok()?
+            .trim_end_matches('\0');
         (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text)
     }
 }
@@ -195,8 +205,9 @@ fn collect(mut bytes: &[u8], into: &mut BTreeMap<u8, Vec<u8>>) {
             0 => rest,
             255 => return,
             code => {
-                let Some((value, after)) =
-                    rest.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)))
+                let Some((value, after)) = rest
+                    .split_first()
+                    .and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)))
                 else {
                     return;
                 };

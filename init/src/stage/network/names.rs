@@ -40,7 +40,7 @@ pub(super) fn write_resolv_conf(text: &str) -> io::Result<()> {
         return Ok(());
     }
     match fs::remove_file(RESOLV_CONF) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => symlink(&path, RESOLV_CONF),
     }
 }
@@ -49,7 +49,12 @@ pub(super) fn write_resolv_conf(text: &str) -> io::Result<()> {
 pub(super) fn set_hostname(name: &str, reporter: &Reporter) -> bool {
     if !is_hostname(name) {
         let what = format!("'{name}' is not a host name");
-        reporter.event(reporter.warn("child.error").with("child", "network").with("what", what));
+        reporter.event(
+            reporter
+                .warn("child.error")
+                .with("child", "network")
+                .with("what", what),
+        );
         return false;
     }
     let result = nix::unistd::sethostname(name);
@@ -64,8 +69,9 @@ mod tests {
 
     #[test]
     fn at_most_three_servers_each_once_in_order() {
-        let servers: Vec<IpAddr> =
-            ["10.0.0.1", "10.0.0.1", "2001:db8::1", "10.0.0.2", "10.0.0.3"].map(|a| a.parse().unwrap()).into();
+        let servers: Vec<IpAddr> = ["10.0.0.1", "10.0.0.1", "2001:db8::1", "10.0.0.2", "10.0.0.3"]
+            .map(|a| a.parse().unwrap())
+            .into();
         let text = resolv_conf(&servers, &["example.org".into(), "lan".into()]);
         assert_eq!(
             text,

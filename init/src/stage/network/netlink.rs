@@ -4,7 +4,9 @@ use super::message::Mac;
 use super::rtnl::{self, Message, News, Request, attribute, family, ifinfomsg, octets};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -59,7 +61,11 @@ impl Netlink {
     /// # Errors
     /// The kernel's; a kernel without rtnetlink cannot do networks.
     pub(super) fn open() -> Result<Netlink, Errno> {
-        Ok(Netlink { news: socket(GROUPS, SocketFlags::NONBLOCK)?, requests: socket(0, SocketFlags::empty())?, seq: 0 })
+        Ok(Netlink {
+            news: socket(GROUPS, SocketFlags::NONBLOCK)?,
+            requests: socket(0, SocketFlags::empty())?,
+            seq: 0,
+        })
     }
 
     /// Interfaces, addresses and IPv6 default routes as they are now.
@@ -68,9 +74,11 @@ impl Netlink {
     /// The kernel's.
     pub(super) fn dump(&mut self) -> Result<Vec<News>, Errno> {
         let mut all = Vec::new();
-        for (kind, fixed) in
-            [(rtnl::GETLINK, ifinfomsg(0, 0, 0)), (rtnl::GETADDR, vec![0; 8]), (rtnl::GETROUTE, rtmsg6())]
-        {
+        for (kind, fixed) in [
+            (rtnl::GETLINK, ifinfomsg(0, 0, 0)),
+            (rtnl::GETADDR, vec![0; 8]),
+            (rtnl::GETROUTE, rtmsg6()),
+        ] {
             all.extend(self.dump_one(kind, &fixed)?);
         }
         Ok(all)
@@ -104,7 +112,11 @@ impl Netlink {
     /// # Errors
     /// The kernel's, or the driver's.
     pub(super) fn up(&mut self, index: u32) -> Result<(), Errno> {
-        self.ask(Request::new(rtnl::NEWLINK, REQUEST | ACK, &ifinfomsg(index, 1, 1)))
+        self.ask(Request::new(
+            rtnl::NEWLINK,
+            REQUEST | ACK,
+            &ifinfomsg(index, 1, 1),
+        ))
     }
 
     /// Sets the MTU.
@@ -112,7 +124,9 @@ impl Netlink {
     /// # Errors
     /// EINVAL for one the driver cannot do.
     pub(super) fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), Errno> {
-        self.ask(Request::new(rtnl::NEWLINK, REQUEST | ACK, &ifinfomsg(index, 0, 0)).with(4, &mtu.to_ne_bytes()))
+        self.ask(
+            Request::new(rtnl::NEWLINK, REQUEST | ACK, &ifinfomsg(index, 0, 0)).with(4, &mtu.to_ne_bytes()),
+        )
     }
 
     /// Makes a VLAN interface; the kernel loads the module 8021q by itself.
@@ -166,11 +180,14 @@ impl Netlink {
         send(&self.requests, &request.finish(self.seq), SendFlags::empty())?;
         let mut buffer = vec![0; 16384];
         loop {
-            let (length, _) = rustix::io::retry_on_intr(|| recv(&self.requests, &mut buffer[..], RecvFlags::empty()))?;
+            let (length, _) =
+                rustix::io::retry_on_intr(|| recv(&self.requests, &mut buffer[..], RecvFlags::empty()))?;
             for message in rtnl::messages(buffer.get(..length).unwrap_or_default()) {
                 match message {
                     Message::Ack { seq, errno: 0 } if seq == self.seq => return Ok(()),
-                    Message::Ack { seq, errno } if seq == self.seq => return Err(Errno::from_raw_os_error(errno)),
+                    Message::Ack { seq, errno } if seq == self.seq => {
+                        return Err(Errno::from_raw_os_error(errno));
+                    }
                     _ => {}
                 }
             }
@@ -179,11 +196,16 @@ impl Netlink {
 
     fn dump_one(&mut self, kind: u16, fixed: &[u8]) -> Result<Vec<News>, Errno> {
         self.seq += 1;
-        send(&self.requests, &Request::new(kind, REQUEST | DUMP, fixed).finish(self.seq), SendFlags::empty())?;
+        send(
+            &self.requests,
+            &Request::new(kind, REQUEST | DUMP, fixed).finish(self.seq),
+            SendFlags::empty(),
+        )?;
         let mut all = Vec::new();
         let mut buffer = vec![0; 65536];
         loop {
-            let (length, _) = rustix::io::retry_on_intr(|| recv(&self.requests, &mut buffer[..], RecvFlags::empty()))?;
+            let (length, _) =
+                rustix::io::retry_on_intr(|| recv(&self.requests, &mut buffer[..], RecvFlags::empty()))?;
             for message in rtnl::messages(buffer.get(..length).unwrap_or_default()) {
                 match message {
                     Message::Done => return Ok(all),
@@ -216,10 +238,22 @@ impl Assigned {
 
 impl Route {
     fn request(&self, kind: u16, flags: u16) -> Request {
-        let scope = if self.via.is_none() && self.target.is_ipv4() { SCOPE_LINK } else { 0 };
+        let scope = if self.via.is_none() && self.target.is_ipv4() {
+            SCOPE_LINK
+        } else {
+            0
+        };
         let onlink = if self.onlink { ONLINK } else { 0 };
-        let mut fixed =
-            vec![family(self.target), self.prefix, 0, 0, MAIN_TABLE, self.protocol, scope, UNICAST];
+        let mut fixed = vec![
+            family(self.target),
+            self.prefix,
+            0,
+            0,
+            MAIN_TABLE,
+            self.protocol,
+            scope,
+            UNICAST,
+        ];
         fixed.extend(onlink.to_ne_bytes());
         let mut request = Request::new(kind, REQUEST | ACK | flags, &fixed)
             .with(4, &self.index.to_ne_bytes())
@@ -238,7 +272,12 @@ impl Route {
 }
 
 fn socket(groups: u32, flags: SocketFlags) -> Result<OwnedFd, Errno> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC | flags, None)?;
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC | flags,
+        None,
+    )?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
 }

@@ -93,7 +93,11 @@ impl Port {
 
     /// The client's deadline may have come.
     pub(super) fn timeout(&mut self, now: Duration, reporter: &Reporter) -> Vec<Action> {
-        let actions = self.client.as_mut().map(|client| client.timeout(now)).unwrap_or_default();
+        let actions = self
+            .client
+            .as_mut()
+            .map(|client| client.timeout(now))
+            .unwrap_or_default();
         self.perform(actions, reporter)
     }
 
@@ -127,7 +131,10 @@ impl Port {
                 }
                 Action::Unicast { from, to, message } => {
                     let result = self.unicast(from, to, &message);
-                    reporter.ignore(&format!("{}: send a DHCP renewal to {to}", self.link.name), result);
+                    reporter.ignore(
+                        &format!("{}: send a DHCP renewal to {to}", self.link.name),
+                        result,
+                    );
                 }
                 other => rest.push(other),
             }
@@ -142,10 +149,16 @@ impl Port {
         let tries = self.client.as_ref().map_or(0, Client::discovers);
         let event = match tries {
             // Told on the console once, when it begins to look as if nobody answers.
-            3 => reporter.info("network.discover").text(format!("{}: no answer to DHCP yet, still asking", self.link.name)),
+            3 => reporter
+                .info("network.discover")
+                .text(format!("{}: no answer to DHCP yet, still asking", self.link.name)),
             _ => reporter.debug("network.discover"),
         };
-        reporter.event(event.with("interface", self.link.name.as_str()).with("try", tries));
+        reporter.event(
+            event
+                .with("interface", self.link.name.as_str())
+                .with("try", tries),
+        );
     }
 
     fn broadcast(&mut self, from: Ipv4Addr, message: &Outgoing) -> io::Result<()> {

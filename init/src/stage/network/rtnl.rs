@@ -34,12 +34,24 @@ pub(super) enum News {
     Link(LinkNews),
     LinkGone(u32),
     /// `usable` once duplicate address detection has passed.
-    Address { index: u32, address: IpAddr, usable: bool },
-    AddressGone { index: u32, address: IpAddr },
+    Address {
+        index: u32,
+        address: IpAddr,
+        usable: bool,
+    },
+    AddressGone {
+        index: u32,
+        address: IpAddr,
+    },
     /// There is an IPv6 default route.
-    Router6 { index: u32 },
+    Router6 {
+        index: u32,
+    },
     /// A router advertisement named these (RFC 8106).
-    NameServers { index: u32, servers: Vec<IpAddr> },
+    NameServers {
+        index: u32,
+        servers: Vec<IpAddr>,
+    },
 }
 
 /// An interface.
@@ -54,6 +66,8 @@ pub(super) struct LinkNews {
     pub medium: Medium,
     pub up: bool,
     pub carrier: bool,
+    /// How often the carrier came or went. The kernel may tell of two changes as one, and then this alone shows that the cable was out.
+    pub changes: u32,
 }
 
 /// `ARPHRD_*`
@@ -131,8 +145,14 @@ pub(super) fn family(address: IpAddr) -> u8 {
 pub(super) enum Message<'a> {
     Done,
     /// The answer to a request: 0, or an errno.
-    Ack { seq: u32, errno: i32 },
-    Data { kind: u16, body: &'a [u8] },
+    Ack {
+        seq: u32,
+        errno: i32,
+    },
+    Data {
+        kind: u16,
+        body: &'a [u8],
+    },
 }
 
 /// The messages of a datagram.
@@ -145,7 +165,10 @@ pub(super) fn messages(mut bytes: &[u8]) -> Vec<Message<'_>> {
         };
         out.push(match kind {
             DONE => Message::Done,
-            ERROR => Message::Ack { seq, errno: u32_at(body, 0).unwrap_or(0).wrapping_neg() as i32 },
+            ERROR => Message::Ack {
+                seq,
+                errno: u32_at(body, 0).unwrap_or(0).wrapping_neg() as i32,
+            },
             kind => Message::Data { kind, body },
         });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -179,6 +202,7 @@ fn link(body: &[u8]) -> Option<LinkNews> {
         },
         up: flags & UP != 0,
         carrier: flags & CARRIER == CARRIER,
+        changes: 0,
     };
     // AF_BRIDGE messages tell of a port of a bridge, not of the interface.
     if body.first() != Some(&0) {
@@ -188,7 +212,12 @@ fn link(body: &[u8]) -> Option<LinkNews> {
         match kind {
             1 => link.mac = value.try_into().ok().filter(|mac: &Mac| *mac != [0; 6]),
             3 => link.name = text(value),
-            18 => link.kind = attributes(value).find(|(kind, _)| *kind == 1).map(|(_, value)| text(value)),
+            35 => link.changes = u32_at(value, 0).unwrap_or(0),
+            18 => {
+                link.kind = attributes(value)
+                    .find(|(kind, _)| *kind == 1)
+                    .map(|(_, value)| text(value))
+            }
             _ => {}
         }
     }
@@ -210,7 +239,11 @@ fn address(kind: u16, body: &[u8]) -> Option<News> {
     let address = local.or(remote)?;
     Some(match kind {
         DELADDR => News::AddressGone { index, address },
-        _ => News::Address { index, address, usable: flags & NOT_YET == 0 },
+        _ => News::Address {
+            index,
+            address,
+            usable: flags & NOT_YET == 0,
+        },
     })
 }
 
@@ -222,7 +255,11 @@ fn router6(body: &[u8]) -> Option<News> {
     }
     attributes(body.get(12..)?)
         .find(|(kind, _)| *kind == 4)
-        .and_then(|(_, value)| Some(News::Router6 { index: u32_at(value, 0)? }))
+        .and_then(|(_, value)| {
+            Some(News::Router6 {
+                index: u32_at(value, 0)?,
+            })
+        })
 }
 
 /// `struct nduseroptmsg`, then options of router advertisements; 25 is RDNSS.
@@ -259,7 +296,8 @@ fn text(bytes: &[u8]) -> String {
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(|octets| IpAddr::V4(Ipv4Addr::from(octets)));
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|octets| IpAddr::V6(Ipv6Addr::from(octets)))).ok()
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|octets| IpAddr::V6(Ipv6Addr::from(octets))))
+        .ok()
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -43,8 +43,11 @@ pub(super) fn role(network: &Network, link: &LinkNews, wireless: bool) -> Role {
     if link.medium == Medium::Loopback {
         return Role::Up;
     }
-    let named: Vec<&Directive> =
-        network.ip.iter().filter(|directive| directive.interface.as_deref() == Some(&link.name)).collect();
+    let named: Vec<&Directive> = network
+        .ip
+        .iter()
+        .filter(|directive| directive.interface.as_deref() == Some(&link.name))
+        .collect();
     if !named.is_empty() {
         return ways(&named, Asked::ByName);
     }
@@ -53,13 +56,18 @@ pub(super) fn role(network: &Network, link: &LinkNews, wireless: bool) -> Role {
     if !is_vlan && (wireless || !is_cable(link)) {
         return if is_parent { Role::Up } else { Role::Ignored };
     }
-    let other_bootif =
-        network.bootif.as_ref().is_some_and(|wanted| link.mac.map(with_colons).as_ref() != Some(wanted));
+    let other_bootif = network
+        .bootif
+        .as_ref()
+        .is_some_and(|wanted| link.mac.map(with_colons).as_ref() != Some(wanted));
     if is_parent || other_bootif && !is_vlan {
         return Role::Up;
     }
-    let general: Vec<&Directive> =
-        network.ip.iter().filter(|directive| directive.interface.is_none()).collect();
+    let general: Vec<&Directive> = network
+        .ip
+        .iter()
+        .filter(|directive| directive.interface.is_none())
+        .collect();
     match (network.ip.is_empty(), general.is_empty()) {
         (true, _) => Role::Configured(vec![Way::Dhcp(Asked::ForAll)]),
         (false, true) => Role::Up,
@@ -70,7 +78,12 @@ pub(super) fn role(network: &Network, link: &LinkNews, wireless: bool) -> Role {
 /// Name servers, time servers and the host name that stand in `ip=`.
 pub(super) fn given(network: &Network) -> (Vec<IpAddr>, Vec<IpAddr>, Option<String>) {
     let mut dns = network.nameservers.clone();
-    dns.extend(network.ip.iter().flat_map(|directive| directive.dns.iter().copied()));
+    dns.extend(
+        network
+            .ip
+            .iter()
+            .flat_map(|directive| directive.dns.iter().copied()),
+    );
     let ntp = network.ip.iter().filter_map(|directive| directive.ntp).collect();
     let hostname = network.ip.iter().find_map(|directive| directive.hostname.clone());
     (dns, ntp, hostname)
@@ -92,13 +105,27 @@ fn ways(directives: &[&Directive], asked: Asked) -> Role {
             }
             Method::Dhcp => Way::Dhcp(asked),
             Method::Auto6 => Way::Auto6,
-            Method::Static { address, prefix, gateway, peer } => Way::Static { address, prefix, gateway, peer },
+            Method::Static {
+                address,
+                prefix,
+                gateway,
+                peer,
+            } => Way::Static {
+                address,
+                prefix,
+                gateway,
+                peer,
+            },
         };
         if !ways.contains(&way) {
             ways.push(way);
         }
     }
-    if ways.is_empty() { Role::Ignored } else { Role::Configured(ways) }
+    if ways.is_empty() {
+        Role::Ignored
+    } else {
+        Role::Configured(ways)
+    }
 }
 
 /// Hardware with an Ethernet port; a veth is what a machine in a namespace or container has for a cable.
@@ -124,12 +151,16 @@ mod tests {
             medium: Medium::Ethernet,
             up: false,
             carrier: false,
+            changes: 0,
         }
     }
 
     fn network(words: &[&str]) -> Network {
         let ip = words.iter().map(|word| Directive::parse(word).unwrap()).collect();
-        Network { ip, ..Network::default() }
+        Network {
+            ip,
+            ..Network::default()
+        }
     }
 
     fn dhcp(asked: Asked) -> Role {
@@ -142,9 +173,22 @@ mod tests {
         assert_eq!(role(&network, &link("eth0"), false), dhcp(Asked::ForAll));
         assert_eq!(role(&network, &link("wlan0"), true), Role::Ignored);
         for kind in ["bridge", "dummy", "tun", "macvlan", "bond"] {
-            assert_eq!(role(&network, &LinkNews { kind: Some(kind.into()), ..link("x") }, false), Role::Ignored);
+            assert_eq!(
+                role(
+                    &network,
+                    &LinkNews {
+                        kind: Some(kind.into()),
+                        ..link("x")
+                    },
+                    false
+                ),
+                Role::Ignored
+            );
         }
-        let lo = LinkNews { medium: Medium::Loopback, ..link("lo") };
+        let lo = LinkNews {
+            medium: Medium::Loopback,
+            ..link("lo")
+        };
         assert_eq!(role(&network, &lo, false), Role::Up);
     }
 
@@ -160,12 +204,24 @@ mod tests {
 
     #[test]
     fn twice_the_same_is_once_two_families_are_both_and_off_takes_back() {
-        assert_eq!(role(&network(&["eth0:dhcp", "eth0:dhcp"]), &link("eth0"), false), dhcp(Asked::ByName));
+        assert_eq!(
+            role(&network(&["eth0:dhcp", "eth0:dhcp"]), &link("eth0"), false),
+            dhcp(Asked::ByName)
+        );
         let both = network(&["10.0.0.5:::24::eth0:none", "[2001:db8::5]:::64::eth0:none"]);
         assert!(matches!(role(&both, &link("eth0"), false), Role::Configured(ways) if ways.len() == 2));
-        assert_eq!(role(&network(&["eth0:dhcp", "eth0:off"]), &link("eth0"), false), Role::Ignored);
-        assert_eq!(role(&network(&["dhcp", "eth0:off"]), &link("eth0"), false), Role::Ignored);
-        assert_eq!(role(&network(&["dhcp", "eth0:off"]), &link("eth1"), false), dhcp(Asked::ForAll));
+        assert_eq!(
+            role(&network(&["eth0:dhcp", "eth0:off"]), &link("eth0"), false),
+            Role::Ignored
+        );
+        assert_eq!(
+            role(&network(&["dhcp", "eth0:off"]), &link("eth0"), false),
+            Role::Ignored
+        );
+        assert_eq!(
+            role(&network(&["dhcp", "eth0:off"]), &link("eth1"), false),
+            dhcp(Asked::ForAll)
+        );
         assert!(nothing(&network(&["off"])) && !nothing(&network(&[])));
     }
 
@@ -174,7 +230,10 @@ mod tests {
         let mut network = network(&[]);
         network.bootif = Some("dc:a6:32:01:02:03".into());
         assert_eq!(role(&network, &link("eth0"), false), dhcp(Asked::ForAll));
-        let other = LinkNews { mac: Some([2; 6]), ..link("eth1") };
+        let other = LinkNews {
+            mac: Some([2; 6]),
+            ..link("eth1")
+        };
         assert_eq!(role(&network, &other, false), Role::Up);
     }
 
@@ -183,7 +242,10 @@ mod tests {
         let mut network = network(&[]);
         network.vlans = vec![Vlan::parse("eth0.5:eth0").unwrap()];
         assert_eq!(role(&network, &link("eth0"), false), Role::Up);
-        let vlan = LinkNews { kind: Some("vlan".into()), ..link("eth0.5") };
+        let vlan = LinkNews {
+            kind: Some("vlan".into()),
+            ..link("eth0.5")
+        };
         assert_eq!(role(&network, &vlan, false), dhcp(Asked::ForAll));
     }
 }

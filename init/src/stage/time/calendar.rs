@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` as the time since 1970.
 pub(super) fn http_date(text: &str) -> Option<Duration> {
     let mut words = text.split(' ');
-    let (_, day, month, year, time, zone) =
-        (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+    let (_, day, month, year, time, zone) = (
+        words.next()?,
+        words.next()?,
+        words.next()?,
+        words.next()?,
+        words.next()?,
+        words.next()?,
+    );
     let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
     let (day, year) = (number(day, 1, 31)?, number(year, 1970, 9999)?);
     let mut parts = time.split(':');
@@ -25,12 +32,18 @@ pub(super) fn http_date(text: &str) -> Option<Duration> {
 
 fn number(text: &str, least: u64, most: u64) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && (least..=most).contains(number))
+    text.parse()
+        .ok()
+        .filter(|number| digits && (least..=most).contains(number))
 }
 
 /// Days since 1970-01-01 in the Gregorian calendar; years are counted from March, so that a leap day is the last of its year.
 fn days(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let leap_days = year / 4 - year / 100 + year / 400;
     year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
 }

@@ -102,7 +102,10 @@ fn timestamp(packet: &[u8; LENGTH], at: usize) -> Option<Duration> {
     }
     let era = if seconds & 0x8000_0000 == 0 { 1 << 32 } else { 0 };
     let nanoseconds = (fraction * 1_000_000_000) >> 32;
-    Some(Duration::new((seconds + era).checked_sub(TO_UNIX)?, nanoseconds as u32))
+    Some(Duration::new(
+        (seconds + era).checked_sub(TO_UNIX)?,
+        nanoseconds as u32,
+    ))
 }
 
 fn nonce() -> [u8; 8] {

@@ -35,7 +35,10 @@ fn good(nonce: [u8; 8]) -> [u8; 48] {
 }
 
 /// A clock that stands at 1970 and takes what it is given.
-const STANDING: RealClock = RealClock { read: || Duration::ZERO, set: |_| Ok(()) };
+const STANDING: RealClock = RealClock {
+    read: || Duration::ZERO,
+    set: |_| Ok(()),
+};
 
 fn run_with(servers: Vec<String>) -> (SetClock, Arc<Memory>) {
     let memory = Arc::new(Memory::default());
@@ -44,7 +47,11 @@ fn run_with(servers: Vec<String>) -> (SetClock, Arc<Memory>) {
 }
 
 fn named(memory: &Memory, name: &str) -> Vec<Event> {
-    memory.events().into_iter().filter(|event| event.name == name).collect()
+    memory
+        .events()
+        .into_iter()
+        .filter(|event| event.name == name)
+        .collect()
 }
 
 #[test]
@@ -55,7 +62,10 @@ fn a_good_answer_sets_the_clock() {
     thread.join().unwrap();
     let set = named(&memory, "time.set");
     assert_eq!(set.len(), 1);
-    assert_eq!((set[0].str("source"), set[0].str("server")), ("sntp", address.as_str()));
+    assert_eq!(
+        (set[0].str("source"), set[0].str("server")),
+        ("sntp", address.as_str())
+    );
     assert!((NOW..NOW + 2).contains(&set[0].u64("unix").unwrap()));
 }
 
@@ -82,7 +92,11 @@ fn a_server_that_declines_is_not_asked_again() {
     let (clock, memory) = run_with(vec![address]);
     clock.settle(Duration::from_secs(10));
     thread.join().unwrap();
-    assert!(named(&memory, "time.failed")[0].str("what").ends_with("the server declines: DENY"));
+    assert!(
+        named(&memory, "time.failed")[0]
+            .str("what")
+            .ends_with("the server declines: DENY")
+    );
 }
 
 #[test]
@@ -112,7 +126,10 @@ fn without_a_server_nobody_waits_and_a_date_header_serves_once() {
     clock.http_date("Fri, 20 Nov 2026 19:03:47 GMT");
     let set = named(&memory, "time.set");
     assert_eq!(set.len(), 1);
-    assert_eq!((set[0].str("source"), set[0].u64("unix")), ("http-date", Some(1_795_201_417)));
+    assert_eq!(
+        (set[0].str("source"), set[0].u64("unix")),
+        ("http-date", Some(1_795_201_417))
+    );
 }
 
 #[test]

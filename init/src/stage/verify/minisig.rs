@@ -42,7 +42,7 @@ impl TrustedKeys {
     /// # Errors
     /// What is wrong with the text.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
-        let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).last();
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
         let line = line.ok_or("is empty")?;
         let key = PublicKey::from_base64(line).map_err(|_| "is not a minisign public key")?;
         let id = KeyId::of_line(line).ok_or("is not a minisign public key")?;
@@ -162,7 +162,7 @@ impl Signed {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end();
     let digits = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - digits.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
     }
     let mut out = Vec::with_capacity(text.len() / 4 * 3);

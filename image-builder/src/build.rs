@@ -1,0 +1,292 @@
+//! `image-builder build`: a kernel and an initramfs for a board.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use argh::FromArgs;
+use lifeboot_contract::config::Config;
+use lifeboot_contract::image::ImageInfo;
+use lifeboot_contract::plan::Plan;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::apt;
+use crate::archive::Archive;
+use crate::board::Board;
+use crate::compose::{self, Given};
+use crate::compress::{Compression, Store};
+use crate::elf;
+use crate::feature::{self, Features};
+use crate::kernel::Kernel;
+use crate::packages::{self, Freshness, Package, Request, hex};
+use crate::recipe::{self, Recipe};
+use crate::report;
+use crate::tree::Tree;
+
+/// build a kernel and an initramfs for a board
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "build",
+    example = "image-builder build --board virt-arm64 --authorized-keys ~/.ssh/id_ed25519.pub --out target/image",
+    example = "image-builder build --recipe rescue.toml --out target/image",
+    note = "Packages come from the mirror in the system's own apt configuration and are kept in $XDG_CACHE_HOME/lifeboot; \
+            after the first time no network is needed."
+)]
+pub struct Arguments {
+    /// recipe file; flags win over it
+    #[argh(option, arg_name = "file")]
+    recipe: Option<PathBuf>,
+    /// board: virt-arm64, pc-x86_64, pi3
+    #[argh(option, arg_name = "name")]
+    board: Option<String>,
+    /// the static executable, target/<triple>/device/rescue by default
+    #[argh(option, arg_name = "file")]
+    executable: Option<PathBuf>,
+    /// directory to write kernel, initramfs and manifest.json to
+    #[argh(option, arg_name = "dir")]
+    out: PathBuf,
+    /// what the image calls itself
+    #[argh(option, arg_name = "name")]
+    name: Option<String>,
+    /// debian suite, trixie by default
+    #[argh(option, arg_name = "suite")]
+    suite: Option<String>,
+    /// suite the kernel comes from, the suite's backports by default
+    #[argh(option, arg_name = "suite")]
+    kernel_suite: Option<String>,
+    /// release of the kernel, where the tree has several
+    #[argh(option, arg_name = "release")]
+    kernel: Option<String>,
+    /// features, separated by commas; all of core,disks,ext4,luks,sftp,tls,vfat by default
+    #[argh(option, arg_name = "list")]
+    features: Option<String>,
+    /// public keys that may log in, OpenSSH format
+    #[argh(option, arg_name = "file")]
+    authorized_keys: Option<PathBuf>,
+    /// minisign public key an OS image must be signed with; may be given several times
+    #[argh(option, arg_name = "file")]
+    trusted_key: Vec<PathBuf>,
+    /// boot parameters to bake in, TOML
+    #[argh(option, arg_name = "file")]
+    config: Option<PathBuf>,
+    /// zstd (default), gzip, xz or lz4
+    #[argh(option, arg_name = "name")]
+    compression: Option<String>,
+    /// compression level
+    #[argh(option, arg_name = "n")]
+    level: Option<i32>,
+    /// time the image says it was built at, seconds since 1970; default $SOURCE_DATE_EPOCH, else when the kernel was packed
+    #[argh(option, arg_name = "seconds")]
+    build_time: Option<u64>,
+    /// mirror to fetch packages from
+    #[argh(option, arg_name = "url")]
+    mirror: Option<String>,
+    /// fetch the packages again
+    #[argh(switch)]
+    refresh: bool,
+    /// take kernel and programs from an unpacked system, not from packages
+    #[argh(option, arg_name = "dir")]
+    from_root: Option<PathBuf>,
+    /// directory of board files, instead of those built in
+    #[argh(option, arg_name = "dir")]
+    kernel_config: Option<PathBuf>,
+}
+
+/// `manifest.json`: what was built, out of what.
+#[derive(Debug, Serialize)]
+struct Manifest<'a> {
+    image: &'a ImageInfo,
+    compression: Compression,
+    consoles: &'a [String],
+    files: Vec<Written>,
+    packages: &'a [Package],
+}
+
+#[derive(Debug, Serialize)]
+struct Written {
+    name: String,
+    size: usize,
+    sha256: String,
+}
+
+/// What the archive is made from.
+struct Sources {
+    tree: Tree,
+    packages: Vec<Package>,
+    /// Whether what is made of it is worth keeping.
+    keep: bool,
+}
+
+/// Builds.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let started = Instant::now();
+    let recipe = merged(&arguments)?;
+    let (board, features) = recipe.look_up(arguments.recipe.as_deref(), arguments.kernel_config.as_deref())?;
+    let given = read_given(&recipe, &board)?;
+    let sources = sources(&arguments, &recipe, &board, &features)?;
+    let kernel = Kernel::find(&sources.tree, recipe.kernel.as_deref())?;
+    let info = ImageInfo {
+        name: recipe.name.clone().unwrap_or_else(|| "lifeboot".to_owned()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        board: board.name.clone(),
+        arch: board.arch.name().to_owned(),
+        kernel: kernel.release.clone(),
+        build_time: build_time(&recipe, &kernel, &sources.tree)?,
+        features: features.keys().cloned().collect(),
+    };
+    let archive = compose::compose(&sources.tree, &board, &features, &kernel, &info, given)?;
+    let compression = recipe.compression.unwrap_or(Compression::Zstd);
+    let segments = archive.segments(kernel.packed_at(&sources.tree)?)?;
+    let store = sources.keep.then(packages::cache_directory).transpose()?.map(|cache| Store::new(cache.join("packed")));
+    let level = recipe.level.unwrap_or(compression.default_level());
+    let packed = compression.pack_segments(&segments, level, store.as_ref())?;
+    write_out(&arguments.out, &board, &sources, &kernel, &info, compression, &packed)?;
+    tell(&arguments.out, &archive, packed.len(), started);
+    Ok(())
+}
+
+fn merged(arguments: &Arguments) -> Result<Recipe> {
+    let mut recipe = arguments.recipe.as_deref().map(Recipe::read).transpose()?.unwrap_or_default();
+    let replace = |old: &mut Option<PathBuf>, new: &Option<PathBuf>| *old = new.clone().or_else(|| old.take());
+    replace(&mut recipe.executable, &arguments.executable);
+    replace(&mut recipe.authorized_keys, &arguments.authorized_keys);
+    replace(&mut recipe.config, &arguments.config);
+    let replace = |old: &mut Option<String>, new: &Option<String>| *old = new.clone().or_else(|| old.take());
+    replace(&mut recipe.name, &arguments.name);
+    replace(&mut recipe.suite, &arguments.suite);
+    replace(&mut recipe.kernel_suite, &arguments.kernel_suite);
+    replace(&mut recipe.kernel, &arguments.kernel);
+    if let Some(board) = &arguments.board {
+        recipe.board = Some(recipe::unplaced(board));
+    }
+    if let Some(features) = &arguments.features {
+        let names = features.split(',').map(str::trim).filter(|name| !name.is_empty());
+        recipe.features = Some(names.map(recipe::unplaced).collect());
+    }
+    if !arguments.trusted_key.is_empty() {
+        recipe.trusted_keys.clone_from(&arguments.trusted_key);
+    }
+    if let Some(name) = &arguments.compression {
+        recipe.compression = Some(Compression::named(name)?);
+    }
+    recipe.level = arguments.level.or(recipe.level);
+    recipe.build_time = arguments.build_time.or(recipe.build_time);
+    Ok(recipe)
+}
+
+fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
+    let usual = || PathBuf::from(format!("target/{}/device/rescue", board.arch.rust_target()));
+    let path = recipe.executable.clone().unwrap_or_else(usual);
+    let executable = fs::read(&path).with_context(|| path.display().to_string())?;
+    let wants = elf::wants(&executable, board.arch).with_context(|| path.display().to_string())?;
+    match wants {
+        None => bail!("{}: not an ELF executable", path.display()),
+        Some(wants) if wants.interpreter.is_some() => {
+            bail!("{}: not a static executable, there is no dynamic linker when it starts", path.display())
+        }
+        Some(_) => {}
+    }
+    let mut trusted_keys = Vec::new();
+    for path in &recipe.trusted_keys {
+        let name = path.file_stem().and_then(|name| name.to_str()).context("trusted key: no file name")?;
+        trusted_keys.push((format!("{name}.pub"), recipe::public_text(path)?));
+    }
+    Ok(Given {
+        executable,
+        authorized_keys: recipe.authorized_keys.as_deref().map(recipe::public_text).transpose()?,
+        trusted_keys,
+        config: recipe.config.as_deref().map(checked_config).transpose()?,
+    })
+}
+
+/// The configuration's text, after the device's own reading of it found nothing wrong.
+fn checked_config(path: &Path) -> Result<Vec<u8>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let config = Config::parse(&text).with_context(|| path.display().to_string())?;
+    let plan = Plan::make("", &config, Default::default(), "");
+    if let Some(refusal) = plan.refusal {
+        bail!("{}: {refusal}", path.display());
+    }
+    if let Some(note) = plan.notes.first() {
+        bail!("{}: {}: {}", path.display(), note.key, note.what);
+    }
+    Ok(text.into_bytes())
+}
+
+fn sources(arguments: &Arguments, recipe: &Recipe, board: &Board, features: &Features) -> Result<Sources> {
+    if let Some(root) = &arguments.from_root {
+        return Ok(Sources { tree: Tree::open(root)?, packages: Vec::new(), keep: false });
+    }
+    let suite = recipe.suite.clone().unwrap_or_else(|| "trixie".to_owned());
+    let request = Request {
+        arch: board.arch,
+        kernel_suite: recipe.kernel_suite.clone().unwrap_or_else(|| format!("{suite}-backports")),
+        suite,
+        kernel_package: board.kernel_package.clone(),
+        packages: feature::packages(features),
+    };
+    let freshness = if arguments.refresh { Freshness::Refetched } else { Freshness::Cached };
+    let mirror = || arguments.mirror.as_deref().map_or_else(apt::system, |uri| Ok(apt::Source::given(uri)));
+    let unpacked = request.unpacked(&packages::cache_directory()?, freshness, mirror)?;
+    Ok(Sources { tree: Tree::open(&unpacked.root)?, packages: unpacked.packages, keep: true })
+}
+
+fn build_time(recipe: &Recipe, kernel: &Kernel, tree: &Tree) -> Result<u64> {
+    if let Some(time) = recipe.build_time {
+        return Ok(time);
+    }
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text}")),
+        Err(_) => kernel.packed_at(tree),
+    }
+}
+
+fn write_out(
+    out: &Path,
+    board: &Board,
+    sources: &Sources,
+    kernel: &Kernel,
+    info: &ImageInfo,
+    compression: Compression,
+    packed: &[u8],
+) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let mut files = Vec::new();
+    let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
+        replace_file(&out.join(name), bytes)?;
+        files.push(Written { name: name.to_owned(), size: bytes.len(), sha256: hex(&Sha256::digest(bytes)) });
+        Ok(())
+    };
+    let file = &kernel.file;
+    write("kernel", &fs::read(file).with_context(|| file.display().to_string())?)?;
+    write(&format!("initramfs.cpio.{}", compression.extension()), packed)?;
+    for name in &board.device_trees {
+        write(name, &kernel.device_tree(&sources.tree, name)?)?;
+    }
+    let manifest = Manifest {
+        image: info,
+        compression,
+        consoles: &board.consoles,
+        files,
+        packages: &sources.packages,
+    };
+    let mut text = serde_json::to_vec_pretty(&manifest)?;
+    text.push(b'\n');
+    replace_file(&out.join("manifest.json"), &text)
+}
+
+/// Whole or not at all: a reader never sees half of it.
+fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.new"));
+    fs::write(&fresh, bytes).with_context(|| fresh.display().to_string())?;
+    fs::rename(&fresh, path).with_context(|| path.display().to_string())
+}
+
+fn tell(out: &Path, archive: &Archive, packed: usize, started: Instant) {
+    print!("{}", report::sizes(archive, packed));
+    println!("{}: {packed} bytes in {:.1} s", out.display(), started.elapsed().as_secs_f64());
+}

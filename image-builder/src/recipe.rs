@@ -1,0 +1,144 @@
+//! What to build: a recipe file, flags, or both; a flag wins over the recipe.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::board::{self, Board};
+use crate::compress::Compression;
+use crate::feature::{self, Features};
+
+/// A recipe file. Paths in it are relative to the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// What the image calls itself, `lifeboot` by default.
+    pub name: Option<String>,
+    pub board: Option<Spanned<String>>,
+    /// The static executable that becomes `/init`.
+    pub executable: Option<PathBuf>,
+    /// Debian's suite, `trixie` by default.
+    pub suite: Option<String>,
+    /// The suite of the kernel, the suite's backports by default.
+    pub kernel_suite: Option<String>,
+    /// Which kernel, where packages bring several.
+    pub kernel: Option<String>,
+    pub features: Option<Vec<Spanned<String>>>,
+    pub authorized_keys: Option<PathBuf>,
+    pub trusted_keys: Vec<PathBuf>,
+    pub config: Option<PathBuf>,
+    pub compression: Option<Compression>,
+    pub level: Option<i32>,
+    pub build_time: Option<u64>,
+}
+
+impl Recipe {
+    /// Reads a recipe and makes its paths relative to here.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut recipe: Self = board::read_toml(path)?;
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        let Self { executable, authorized_keys, trusted_keys, config, .. } = &mut recipe;
+        for file in [executable, authorized_keys, config].into_iter().flatten().chain(trusted_keys) {
+            *file = base.join(&*file);
+        }
+        Ok(recipe)
+    }
+
+    /// The board and the features, looked up; what is unknown is named with its line.
+    pub fn look_up(&self, source: Option<&Path>, kernel_config: Option<&Path>) -> Result<(Board, Features)> {
+        let Some(board) = &self.board else {
+            bail!("no board; known are {}", board::names(kernel_config)?.join(" "));
+        };
+        let place = |at: usize| source.map(|path| line_of(path, at)).unwrap_or_default();
+        let found = Board::load(board.as_ref(), kernel_config);
+        let found = found.map_err(|error| error.context(place(board.span().start)));
+        let found = without_empty_context(found)?;
+        let mut features = Features::new();
+        match &self.features {
+            None => {
+                let names: Vec<String> = feature::DEFAULT.iter().map(|name| (*name).to_owned()).collect();
+                features = feature::choose(&names, kernel_config)?;
+            }
+            Some(names) => {
+                for name in names {
+                    let chosen = feature::choose(std::slice::from_ref(name.as_ref()), kernel_config);
+                    let chosen = chosen.map_err(|error| error.context(place(name.span().start)));
+                    features.extend(without_empty_context(chosen)?);
+                }
+            }
+        }
+        Ok((found, features))
+    }
+}
+
+/// `FILE: line N` for a byte of the file.
+fn line_of(path: &Path, at: usize) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let line = 1 + text.iter().take(at).filter(|byte| **byte == b'\n').count();
+    format!("{}: line {line}", path.display())
+}
+
+/// A name that came from a flag has no line to be told with.
+fn without_empty_context<T>(result: Result<T>) -> Result<T> {
+    result.map_err(|error| {
+        if error.to_string().is_empty() { anyhow::anyhow!("{}", error.root_cause()) } else { error }
+    })
+}
+
+/// A name given by a flag.
+pub fn unplaced(name: &str) -> Spanned<String> {
+    Spanned::new(0..0, name.to_owned())
+}
+
+/// The keys a file of `authorized_keys` holds; a private key in its place is refused, since an image is public.
+pub fn public_text(path: &Path) -> Result<Vec<u8>> {
+    let text = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let lossy = String::from_utf8_lossy(&text);
+    if lossy.contains("PRIVATE KEY") || lossy.contains("secret key") {
+        bail!("{}: holds a private key, which never goes into an image", path.display());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("r.toml");
+        std::fs::write(&path, text).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let (_keep, path) = recipe("board = \"pi3\"\ncompresion = \"zstd\"\n");
+        let error = format!("{:#}", Recipe::read(&path).unwrap_err());
+        assert!(error.contains("line 2") && error.contains("compresion"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_feature_is_named_with_its_line() {
+        let (_keep, path) = recipe("board = \"pi3\"\nfeatures = [\n  \"core\",\n  \"zfs\",\n]\n");
+        let recipe = Recipe::read(&path).unwrap();
+        let error = format!("{:#}", recipe.look_up(Some(&path), None).unwrap_err());
+        assert!(error.contains("r.toml: line 4: unknown feature 'zfs'"), "{error}");
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_recipe() {
+        let (keep, path) = recipe("executable = \"rescue\"\ntrusted-keys = [\"a.pub\", \"/b.pub\"]\n");
+        let recipe = Recipe::read(&path).unwrap();
+        assert_eq!(recipe.executable.unwrap(), keep.path().join("rescue"));
+        assert_eq!(recipe.trusted_keys, [keep.path().join("a.pub"), PathBuf::from("/b.pub")]);
+    }
+
+    #[test]
+    fn a_private_key_is_refused() {
+        let (_keep, path) = recipe("-----BEGIN OPENSSH PRIVATE KEY-----\n");
+        assert!(public_text(&path).unwrap_err().to_string().contains("holds a private key"));
+    }
+}

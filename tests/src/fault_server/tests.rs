@@ -1,0 +1,170 @@
+use super::*;
+use std::io::{Read, Write};
+
+const PATH: &str = "/file";
+
+fn body() -> Vec<u8> {
+    (0..200_000u32).map(|n| (n % 251) as u8).collect()
+}
+
+fn server(faults: &[Fault]) -> FaultServer {
+    let server = FaultServer::start().unwrap();
+    server.serve_bytes(PATH, body());
+    for fault in faults {
+        server.fault(PATH, fault.clone());
+    }
+    server
+}
+
+/// Sends `request` and reads until the server ends the connection.
+fn ask(server: &FaultServer, request: &str) -> (String, Vec<u8>) {
+    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+}
+
+fn get(server: &FaultServer, headers: &str) -> (String, Vec<u8>) {
+    ask(server, &format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+#[test]
+fn a_file_comes_whole_and_is_counted() {
+    let server = server(&[]);
+    let (head, got) = get(&server, "");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(got, body());
+    let stats = server.stats(PATH);
+    assert_eq!((stats.requests, stats.body_bytes), (1, 200_000));
+}
+
+#[test]
+fn head_has_the_length_and_no_body() {
+    let server = server(&[]);
+    let (head, got) = ask(&server, &format!("HEAD {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n"));
+    assert_eq!(header(&head, "Content-Length"), Some("200000"));
+    assert!(got.is_empty());
+    assert_eq!(server.stats(PATH).body_bytes, 0);
+}
+
+#[test]
+fn a_range_with_the_right_etag_is_partial_and_with_another_is_whole() {
+    let server = server(&[]);
+    let (head, _) = get(&server, "");
+    let etag = header(&head, "ETag").unwrap();
+    let (head, got) = get(&server, &format!("Range: bytes=199990-\r\nIf-Range: {etag}\r\n"));
+    assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+    assert_eq!(header(&head, "Content-Range"), Some("bytes 199990-199999/200000"));
+    assert_eq!(got, body()[199_990..]);
+    let (head, got) = get(&server, "Range: bytes=199990-\r\nIf-Range: \"other\"\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(got.len(), 200_000);
+    assert_eq!(server.stats(PATH).ranges, [199_990, 199_990]);
+}
+
+#[test]
+fn a_range_behind_the_end_is_refused() {
+    let server = server(&[]);
+    let (head, got) = get(&server, "Range: bytes=200000-\r\n");
+    assert!(head.starts_with("HTTP/1.1 416 ") && got.is_empty(), "{head}");
+}
+
+#[test]
+fn a_cut_comes_at_its_byte_and_as_often_as_told() {
+    let server = server(&[Fault::CutAfter { bytes: 70_000, times: 2 }]);
+    for expected in [70_000, 70_000, 200_000] {
+        let (head, got) = get(&server, "");
+        assert_eq!(header(&head, "Content-Length"), Some("200000"));
+        assert_eq!(got.len(), expected);
+    }
+    assert_eq!(server.stats(PATH).body_bytes, 340_000);
+}
+
+#[test]
+fn without_ranges_the_whole_file_comes_and_none_are_offered() {
+    let server = server(&[Fault::NoRange]);
+    let (head, got) = get(&server, "Range: bytes=5-\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 ") && header(&head, "Accept-Ranges").is_none(), "{head}");
+    assert_eq!(got.len(), 200_000);
+}
+
+#[test]
+fn a_changing_etag_never_matches() {
+    let server = server(&[Fault::ChangingEtag]);
+    let (first, _) = get(&server, "");
+    let etag = header(&first, "ETag").unwrap();
+    let (second, _) = get(&server, &format!("Range: bytes=5-\r\nIf-Range: {etag}\r\n"));
+    assert!(second.starts_with("HTTP/1.1 200 "), "{second}");
+}
+
+#[test]
+fn statuses_come_as_often_as_told_and_redirects_always() {
+    let server = server(&[Fault::Status { code: 503, times: Some(1) }]);
+    assert!(get(&server, "").0.starts_with("HTTP/1.1 503 "));
+    assert!(get(&server, "").0.starts_with("HTTP/1.1 200 "));
+    server.fault(PATH, Fault::Redirect("/elsewhere".to_owned()));
+    let (head, _) = get(&server, "");
+    assert_eq!(header(&head, "Location"), Some("/elsewhere"));
+    server.heal(PATH);
+    assert!(get(&server, "").0.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn exactly_one_byte_is_flipped_wherever_the_range_begins() {
+    let server = server(&[Fault::FlipByte(150_000)]);
+    let (_, whole) = get(&server, "");
+    let different = whole.iter().zip(body()).filter(|(a, b)| *a != b).count();
+    assert_eq!(different, 1);
+    let (_, part) = get(&server, "Range: bytes=149999-150001\r\n");
+    assert_eq!(part, [body()[149_999], body()[150_000] ^ 1, body()[150_001]]);
+}
+
+#[test]
+fn a_wrong_or_missing_length_is_as_told() {
+    let wrong = server(&[Fault::WrongLength(300_000)]);
+    let (head, got) = get(&wrong, "");
+    assert_eq!((header(&head, "Content-Length"), got.len()), (Some("300000"), 200_000));
+    let missing = server(&[Fault::NoLength]);
+    let (head, got) = get(&missing, "");
+    assert_eq!((header(&head, "Content-Length"), got.len()), (None, 200_000));
+}
+
+#[test]
+fn a_stalled_answer_keeps_its_connection_until_the_server_goes() {
+    let mut server = server(&[Fault::StallAfter { bytes: 1000, times: 1 }]);
+    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    connection.write_all(format!("GET {PATH} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+    connection.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut got = Vec::new();
+    let error = connection.read_to_end(&mut got).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(server.stats(PATH).body_bytes, 1000);
+    server.disappear();
+}
+
+#[test]
+fn a_server_that_is_away_refuses_and_answers_once_it_appears() {
+    let mut server = FaultServer::away().unwrap();
+    server.serve_bytes(PATH, body());
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).is_err());
+    server.appear().unwrap();
+    assert_eq!(get(&server, "").1.len(), 200_000);
+    server.disappear();
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).is_err());
+}
+
+#[test]
+fn a_connection_serves_several_requests() {
+    let server = server(&[]);
+    server.serve_bytes("/small", b"abc".to_vec());
+    let request = "GET /small HTTP/1.1\r\n\r\nGET /none HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let (_, rest) = ask(&server, request);
+    assert!(rest.starts_with(b"abcHTTP/1.1 404 "));
+    assert_eq!(server.stats("/none").requests, 1);
+}

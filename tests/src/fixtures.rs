@@ -1,0 +1,6 @@
+//! What tests are made with: keys, disks, OS images. Everything is made by its generator when first needed; nothing
+//! binary lies in the repository.
+
+pub mod disk;
+pub mod keys;
+pub mod tiny;

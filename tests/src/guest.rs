@@ -1,0 +1,290 @@
+//! A guest in QEMU: built from words and disks, watched through its events, killed when dropped.
+//!
+//! Emulated always (`-accel tcg`). The one thing a reader would get wrong: QEMU's user network accepts a forwarded
+//! connection before anybody listens in the guest, so "connected" says nothing; an ssh login does.
+
+mod builder;
+mod console;
+mod events;
+mod qmp;
+mod ssh;
+
+pub use builder::{Board, Disk, GuestBuilder};
+pub use ssh::{Client, Conversation, Peer};
+
+use crate::deadline::Deadline;
+use crate::process::{self, may_fail};
+use anyhow::{Context, Result, bail, ensure};
+use events::EventLog;
+use lifeboot_contract::event::Event;
+use lifeboot_contract::status::Status;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::Instant;
+
+/// Lines of the console shown when something failed.
+const LAST_LINES: usize = 40;
+
+/// A running guest.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    board: Board,
+    dir: PathBuf,
+    child: Child,
+    started: Instant,
+    shown: String,
+    ssh_port: u16,
+    events: EventLog,
+    passed: bool,
+    kept: bool,
+}
+
+impl Guest {
+    /// A guest to be described further; `name` is for reports.
+    pub fn on(board: Board, name: &str) -> GuestBuilder {
+        GuestBuilder::new(board, name)
+    }
+
+    /// The first event of that name, waiting for it.
+    ///
+    /// # Errors
+    /// It did not come in time, or QEMU ended; with the last lines of the console.
+    pub fn wait_event(&mut self, name: &str, seconds: u64) -> Result<Event> {
+        self.wait_event_where(name, seconds, |_| true)
+    }
+
+    /// The first event of that name that `wanted` accepts, waiting for it.
+    ///
+    /// # Errors
+    /// It did not come in time, or QEMU ended; with the last lines of the console.
+    pub fn wait_event_where(
+        &mut self,
+        name: &str,
+        seconds: u64,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
+        let mut lost = false;
+        let found = Deadline::after(seconds).wait_for(&format!("event {name}"), || {
+            let found = self.events.read()?.iter().find(|event| event.name == name && wanted(event)).cloned();
+            if found.is_none() && lost {
+                bail!("QEMU ended before event {name}");
+            }
+            lost = self.child.try_wait()?.is_some();
+            Ok(found)
+        });
+        found.with_context(|| self.diagnosis())
+    }
+
+    /// Every event so far.
+    ///
+    /// # Errors
+    /// Their file cannot be read.
+    pub fn events(&mut self) -> Result<&[Event]> {
+        self.events.read()
+    }
+
+    /// Whether an event of that name has come.
+    ///
+    /// # Errors
+    /// Their file cannot be read.
+    pub fn has_event(&mut self, name: &str) -> Result<bool> {
+        Ok(self.events.read()?.iter().any(|event| event.name == name))
+    }
+
+    /// Waits for a text on the console: only where the sentence itself is what is tested, or no events exist yet.
+    ///
+    /// # Errors
+    /// It did not come in time.
+    pub fn wait_console(&self, text: &str, seconds: u64) -> Result<()> {
+        self.wait_console_after(0, text, seconds)
+    }
+
+    /// The same, looking only at what came after byte `from` of the console (see [`Guest::console_length`]).
+    ///
+    /// # Errors
+    /// It did not come in time.
+    pub fn wait_console_after(&self, from: usize, text: &str, seconds: u64) -> Result<()> {
+        Deadline::after(seconds)
+            .wait_for(&format!("'{text}' on the console"), || {
+                Ok(self.console()?.get(from..).is_some_and(|tail| tail.contains(text)).then_some(()))
+            })
+            .with_context(|| self.diagnosis())
+    }
+
+    /// Everything the console has shown.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn console(&self) -> Result<String> {
+        console::read(&self.dir)
+    }
+
+    /// Bytes the console has shown.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn console_length(&self) -> Result<usize> {
+        Ok(self.console()?.len())
+    }
+
+    /// Types on the console.
+    ///
+    /// # Errors
+    /// QEMU does not take it.
+    pub fn type_on_console(&self, text: &str) -> Result<()> {
+        console::type_text(&self.dir, text)
+    }
+
+    /// An OpenSSH client for the rescue system or the full one.
+    pub fn client(&self, peer: Peer) -> Client {
+        Client::new(&self.dir, self.ssh_port, peer)
+    }
+
+    /// Runs a command in the rescue system by ssh.
+    ///
+    /// # Errors
+    /// The client could not be started.
+    pub fn ssh(&self, command: &[&str]) -> Result<process::Outcome> {
+        self.client(Peer::Rescue).run(command)
+    }
+
+    /// Waits until `peer` can be logged into.
+    ///
+    /// # Errors
+    /// Not in time; with what the client said last and the last lines of the console.
+    pub fn wait_ssh(&mut self, peer: Peer, seconds: u64) -> Result<Client> {
+        let client = self.client(peer);
+        let mut last = String::new();
+        Deadline::after(seconds)
+            .wait_for("login by ssh", || {
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("QEMU ended with {status}");
+                }
+                let outcome = client.run(&["true"])?;
+                last = outcome.errors();
+                Ok((outcome.status == Some(0)).then_some(()))
+            })
+            .with_context(|| format!("the client's last words: {}", last.trim()))
+            .with_context(|| self.diagnosis())?;
+        Ok(client)
+    }
+
+    /// What `rescue status --json` says.
+    ///
+    /// # Errors
+    /// It failed or is not what the contract says.
+    pub fn status(&self) -> Result<Status> {
+        let outcome = self.ssh(&["rescue", "status", "--json"])?.success()?;
+        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.text())
+    }
+
+    /// Waits for QEMU's own end.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub fn wait_exit(&mut self, seconds: u64) -> Result<ExitStatus> {
+        let found = Deadline::after(seconds).wait_for("end of QEMU", || Ok(self.child.try_wait()?));
+        found.with_context(|| self.diagnosis())
+    }
+
+    /// Pulls the network plug, or puts it back.
+    ///
+    /// # Errors
+    /// QEMU does not do it.
+    pub fn set_link(&self, up: bool) -> Result<()> {
+        qmp::command(&self.dir, "set_link", &serde_json::json!({"name": "n0", "up": up}))
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// QEMU does not do it.
+    pub fn reset(&self) -> Result<()> {
+        qmp::command(&self.dir, "system_reset", &serde_json::json!({}))
+    }
+
+    /// Cuts the power: no program in the guest gets another instruction.
+    ///
+    /// # Errors
+    /// QEMU could not be killed.
+    pub fn cut_power(&mut self) -> Result<()> {
+        self.child.kill().context("QEMU")?;
+        self.child.wait().context("QEMU")?;
+        Ok(())
+    }
+
+    /// The port on loopback that leads to the guest's ssh server.
+    pub fn ssh_port(&self) -> u16 {
+        self.ssh_port
+    }
+
+    /// The board.
+    pub fn board(&self) -> Board {
+        self.board
+    }
+
+    /// Seconds since QEMU was started.
+    pub fn age(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Directory of the guest's sockets and logs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The QEMU command, as a person would type it.
+    pub fn command(&self) -> &str {
+        &self.shown
+    }
+
+    /// Leaves QEMU running when this value goes; returns its process id.
+    pub fn leave_running(mut self) -> u32 {
+        self.kept = true;
+        self.passed = true;
+        self.child.id()
+    }
+
+    /// The test has seen all it wanted: nothing is printed when this guest goes.
+    ///
+    /// # Errors
+    /// QEMU itself had crashed.
+    pub fn passed(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            ensure!(status.code().is_none_or(|code| code == 0), "QEMU ended with {status}");
+        }
+        self.passed = true;
+        Ok(())
+    }
+
+    /// What a person needs to see why something failed.
+    pub fn diagnosis(&self) -> String {
+        let console = self.console().unwrap_or_else(|error| format!("{error:#}"));
+        let lines: Vec<&str> = console.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        let events = self.events.last_lines(12);
+        format!(
+            "guest {} ({:.0} s after start), its last events:\n{events}\nlast lines of its console:\n{tail}\nQEMU: {}\n",
+            self.name,
+            self.age(),
+            self.shown
+        )
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // A guest that has ended already cannot be killed; both are fine here.
+        may_fail("killing QEMU", self.child.kill());
+        may_fail("waiting for QEMU", self.child.wait());
+        if self.passed {
+            may_fail("removing the guest's directory", std::fs::remove_dir_all(&self.dir));
+        } else {
+            eprintln!("{}kept in {}", self.diagnosis(), self.dir.display());
+        }
+    }
+}

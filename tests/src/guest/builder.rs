@@ -1,0 +1,355 @@
+//! What a guest is made of, and the QEMU command that follows from it.
+
+use super::Guest;
+use super::events::EventLog;
+use crate::artefacts::{self, BootFiles};
+use crate::process;
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+/// A machine QEMU can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Board {
+    /// QEMU's `virt`, 64-bit Arm.
+    VirtArm64,
+    /// A PC with PCI Express.
+    PcX86_64,
+    /// A Raspberry Pi 3 model B.
+    Pi3,
+}
+
+impl Board {
+    /// Name of the board file it uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Board::VirtArm64 => "virt-arm64",
+            Board::PcX86_64 => "pc-x86_64",
+            Board::Pi3 => "pi3",
+        }
+    }
+
+    /// The board of that name.
+    pub fn from_name(name: &str) -> Option<Board> {
+        [Board::VirtArm64, Board::PcX86_64, Board::Pi3].into_iter().find(|board| board.name() == name)
+    }
+
+    /// Architecture as Debian writes it.
+    pub fn debian_arch(self) -> &'static str {
+        match self {
+            Board::VirtArm64 | Board::Pi3 => "arm64",
+            Board::PcX86_64 => "amd64",
+        }
+    }
+
+    /// Architecture as the kernel writes it.
+    pub fn arch(self) -> &'static str {
+        match self {
+            Board::VirtArm64 | Board::Pi3 => "aarch64",
+            Board::PcX86_64 => "x86_64",
+        }
+    }
+
+    /// The serial console.
+    pub fn console(self) -> &'static str {
+        match self {
+            Board::VirtArm64 => "ttyAMA0",
+            Board::PcX86_64 => "ttyS0",
+            Board::Pi3 => "ttyAMA0,115200",
+        }
+    }
+
+    fn qemu(self) -> &'static str {
+        match self {
+            Board::VirtArm64 | Board::Pi3 => "qemu-system-aarch64",
+            Board::PcX86_64 => "qemu-system-x86_64",
+        }
+    }
+
+    fn machine(self) -> &'static [&'static str] {
+        match self {
+            Board::VirtArm64 => &["-M", "virt", "-cpu", "cortex-a72", "-smp", "2"],
+            Board::PcX86_64 => &["-M", "q35", "-cpu", "max", "-smp", "2"],
+            Board::Pi3 => &["-M", "raspi3b"],
+        }
+    }
+
+    /// Whether it has PCI, and with it everything virtio.
+    fn has_pci(self) -> bool {
+        self != Board::Pi3
+    }
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The image file.
+    pub path: PathBuf,
+    /// `raw` or `qcow2`.
+    pub format: &'static str,
+    /// Whether what is written is forgotten at the end.
+    pub snapshot: bool,
+}
+
+impl Disk {
+    /// A raw image that keeps what is written.
+    pub fn raw(path: impl Into<PathBuf>) -> Disk {
+        Disk {
+            path: path.into(),
+            format: "raw",
+            snapshot: false,
+        }
+    }
+
+    /// The same, but the file itself is not changed.
+    #[must_use]
+    pub fn forgetting(mut self) -> Disk {
+        self.snapshot = true;
+        self
+    }
+}
+
+/// A guest that has not been started.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct GuestBuilder {
+    board: Board,
+    name: String,
+    memory_mb: u32,
+    words: Vec<String>,
+    disks: Vec<Disk>,
+    files: Option<BootFiles>,
+    initrd: Option<PathBuf>,
+    watchdog: bool,
+    extra: Vec<String>,
+    ssh_port_in_guest: u16,
+}
+
+impl GuestBuilder {
+    pub(super) fn new(board: Board, name: &str) -> GuestBuilder {
+        GuestBuilder {
+            board,
+            name: name.to_owned(),
+            memory_mb: match board {
+                Board::Pi3 => 1024,
+                _ => 512,
+            },
+            words: vec![format!("console={}", board.console())],
+            disks: Vec::new(),
+            files: None,
+            initrd: None,
+            watchdog: false,
+            extra: Vec::new(),
+            ssh_port_in_guest: 22,
+        }
+    }
+
+    /// RAM in MiB; a Pi 3 has 1024, whatever is asked.
+    pub fn memory_mb(mut self, memory: u32) -> GuestBuilder {
+        if self.board != Board::Pi3 {
+            self.memory_mb = memory;
+        }
+        self
+    }
+
+    /// A word for the kernel's command line; one with spaces in it must bring its own quotes.
+    pub fn word(mut self, word: impl Into<String>) -> GuestBuilder {
+        self.words.push(word.into());
+        self
+    }
+
+    /// A disk.
+    pub fn disk(mut self, disk: Disk) -> GuestBuilder {
+        self.disks.push(disk);
+        self
+    }
+
+    /// Kernel and initramfs other than those built for the board's tests.
+    pub fn files(mut self, files: BootFiles) -> GuestBuilder {
+        self.files = Some(files);
+        self
+    }
+
+    /// Another initramfs with the same kernel.
+    pub fn initrd(mut self, initrd: impl Into<PathBuf>) -> GuestBuilder {
+        self.initrd = Some(initrd.into());
+        self
+    }
+
+    /// A hardware watchdog that ends QEMU when nobody pets it.
+    pub fn watchdog(mut self) -> GuestBuilder {
+        self.watchdog = true;
+        self
+    }
+
+    /// A QEMU argument.
+    pub fn argument(mut self, argument: impl Into<String>) -> GuestBuilder {
+        self.extra.push(argument.into());
+        self
+    }
+
+    /// The port the guest's ssh server listens on.
+    pub fn ssh_port_in_guest(mut self, port: u16) -> GuestBuilder {
+        self.ssh_port_in_guest = port;
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Something it needs has not been built, or QEMU does not start.
+    pub fn boot(self) -> Result<Guest> {
+        let dir = private_dir()?;
+        let ssh_port = free_port()?;
+        let command = self.command(&dir, ssh_port)?;
+        self.start(command, dir, ssh_port)
+    }
+
+    fn start(self, mut command: Command, dir: PathBuf, ssh_port: u16) -> Result<Guest> {
+        let shown = process::shown(&command);
+        let log = fs::File::create(dir.join("qemu.log")).context("qemu.log")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("qemu.log")?).stderr(log);
+        let started = Instant::now();
+        let child = command.spawn().with_context(|| format!("could not run: {}", self.board.qemu()))?;
+        Ok(Guest {
+            name: self.name,
+            board: self.board,
+            events: EventLog::at(dir.join("events")),
+            dir,
+            child,
+            started,
+            shown,
+            ssh_port,
+            passed: false,
+            kept: false,
+        })
+    }
+
+    fn command(&self, dir: &Path, ssh_port: u16) -> Result<Command> {
+        let board = self.board;
+        let files = match &self.files {
+            Some(files) => files.clone(),
+            None => artefacts::test_image(board)?,
+        };
+        let initrd = self.initrd.as_ref().unwrap_or(&files.initrd);
+        for file in [&files.kernel, initrd] {
+            ensure!(file.exists(), "could not run: {}: not there, `make images` builds it", file.display());
+        }
+        let mut words = self.words.clone();
+        let mut command = Command::new(board.qemu());
+        command.args(board.machine());
+        command.args(["-accel", "tcg,thread=multi", "-m", &self.memory_mb.to_string()]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
+        command.arg("-kernel").arg(&files.kernel).arg("-initrd").arg(initrd);
+        if let Some(dtb) = &files.dtb {
+            command.arg("-dtb").arg(dtb);
+        }
+        let socket = |name: &str| {
+            format!("socket,id={name},path={}/{name},server=on,wait=off", dir.display())
+        };
+        command.args(["-chardev", &format!("{},logfile={}/console.log", socket("console"), dir.display())]);
+        command.args(["-serial", "chardev:console"]);
+        command.args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
+        let forward = format!("user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}", self.ssh_port_in_guest);
+        command.args(["-netdev", &forward]);
+        if board.has_pci() {
+            command.args(["-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci"]);
+            command.args(["-device", "virtio-serial-pci"]);
+            command.args(["-chardev", &format!("file,id=events,path={}/events", dir.display())]);
+            command.args(["-device", "virtserialport,chardev=events,name=lifeboot.events"]);
+            words.push("lifeboot.events=virtio-ports/lifeboot.events".to_owned());
+        } else {
+            command.args(["-device", "usb-net,netdev=n0"]);
+        }
+        for (index, disk) in self.disks.iter().enumerate() {
+            let interface = if board.has_pci() { "virtio" } else { "sd" };
+            let snapshot = if disk.snapshot { "on" } else { "off" };
+            command.args([
+                "-drive",
+                &format!(
+                    "file={},format={},if={interface},index={index},snapshot={snapshot}",
+                    disk.path.display(),
+                    disk.format
+                ),
+            ]);
+        }
+        if self.watchdog {
+            ensure!(board.has_pci(), "the watchdog of {} is built in", board.name());
+            command.args(["-device", "i6300esb"]);
+        }
+        command.args(["-append", &words.join(" ")]);
+        command.args(&self.extra);
+        Ok(command)
+    }
+}
+
+/// A directory for one guest, with a path short enough for Unix sockets.
+fn private_dir() -> Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("lifeboot-guest-{}-{count}", std::process::id()));
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    }
+    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    Ok(dir)
+}
+
+/// A TCP port of loopback that was free a moment ago.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
+    Ok(listener.local_addr().context("loopback")?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(builder: GuestBuilder) -> String {
+        let files = BootFiles {
+            kernel: "/dev/null".into(),
+            initrd: "/dev/null".into(),
+            dtb: None,
+        };
+        process::shown(&builder.files(files).command(Path::new("/tmp/g"), 2222).unwrap())
+    }
+
+    #[test]
+    fn no_guest_ever_uses_kvm() {
+        for board in [Board::VirtArm64, Board::PcX86_64, Board::Pi3] {
+            let command = shown(Guest::on(board, "x"));
+            assert!(command.contains("-accel tcg") && !command.contains("kvm"), "{command}");
+        }
+    }
+
+    #[test]
+    fn words_and_disks_are_given_in_order() {
+        let command = shown(
+            Guest::on(Board::PcX86_64, "x")
+                .word("root=http://a")
+                .disk(Disk::raw("/d0"))
+                .disk(Disk::raw("/d1").forgetting()),
+        );
+        assert!(command.contains("console=ttyS0 root=http://a lifeboot.events="), "{command}");
+        assert!(command.contains("file=/d0,format=raw,if=virtio,index=0,snapshot=off"), "{command}");
+        assert!(command.contains("file=/d1,format=raw,if=virtio,index=1,snapshot=on"), "{command}");
+    }
+
+    #[test]
+    fn a_pi_3_has_its_own_memory_and_no_virtio() {
+        let command = shown(Guest::on(Board::Pi3, "x").memory_mb(256));
+        assert!(command.contains("-m 1024") && !command.contains("virtio"), "{command}");
+    }
+
+    #[test]
+    fn boards_are_found_by_name() {
+        for board in [Board::VirtArm64, Board::PcX86_64, Board::Pi3] {
+            assert_eq!(Board::from_name(board.name()), Some(board));
+        }
+        assert_eq!(Board::from_name("pi9"), None);
+    }
+}

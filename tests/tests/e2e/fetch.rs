@@ -1,0 +1,191 @@
+//! Bad links and bad servers.
+
+use crate::world::{
+    BOOT, FULL_BOOT, OS, SIGNATURE, pc_booting_from, tiny_server, wait_for_failure, wait_for_tiny,
+};
+use anyhow::{Result, ensure};
+use lifeboot_contract::event::Stage;
+use lifeboot_contract::status::Phase;
+use lifeboot_tests::artefacts::tiny_os;
+use lifeboot_tests::fault_server::{Fault, FaultServer};
+use lifeboot_tests::guest::{Board, Peer};
+use std::time::Duration;
+
+const MIB: u64 = 1024 * 1024;
+
+#[test]
+fn a_whole_file_is_fetched_once_and_boots() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    let mut guest = pc_booting_from(&server, "whole file").boot()?;
+    wait_for_tiny(&mut guest)?;
+    let length = std::fs::metadata(&os.squashfs)?.len();
+    ensure!(server.stats(OS).body_bytes == length, "{} of {length} bytes sent", server.stats(OS).body_bytes);
+    guest.passed()
+}
+
+#[test]
+fn a_connection_cut_three_times_is_resumed_and_boots() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 3 });
+    let mut guest = pc_booting_from(&server, "cut three times").boot()?;
+    wait_for_tiny(&mut guest)?;
+    let length = std::fs::metadata(&os.squashfs)?.len();
+    let stats = server.stats(OS);
+    ensure!(stats.body_bytes * 10 < length * 11, "{} bytes sent for {length}", stats.body_bytes);
+    ensure!(stats.ranges.len() >= 3, "asked for ranges {:?}", stats.ranges);
+    guest.passed()
+}
+
+#[test]
+fn a_cut_connection_to_a_server_without_ranges_starts_over_and_boots() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    server.fault(OS, Fault::NoRange);
+    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 1 });
+    let mut guest = pc_booting_from(&server, "no ranges").boot()?;
+    wait_for_tiny(&mut guest)?;
+    let length = std::fs::metadata(&os.squashfs)?.len();
+    ensure!(server.stats(OS).body_bytes >= length + 5 * MIB, "only {} bytes sent", server.stats(OS).body_bytes);
+    guest.passed()
+}
+
+#[test]
+fn a_cut_connection_to_a_server_with_ranges_goes_on_and_boots() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 1 });
+    let mut guest = pc_booting_from(&server, "ranges").boot()?;
+    wait_for_tiny(&mut guest)?;
+    let length = std::fs::metadata(&os.squashfs)?.len();
+    ensure!(server.stats(OS).body_bytes < length + MIB, "{} bytes sent", server.stats(OS).body_bytes);
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_file_that_changes_on_the_server_is_not_pieced_together() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.fault(OS, Fault::ChangingEtag);
+    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 1 });
+    let mut guest = pc_booting_from(&server, "changing etag").boot()?;
+    wait_for_tiny(&mut guest)?;
+    ensure!(guest.has_event("fetch.restart")?, "no fetch.restart");
+    guest.passed()
+}
+
+#[test]
+fn a_server_that_is_away_leaves_a_rescue_by_ssh_and_is_used_when_it_appears() -> Result<()> {
+    let mut server = FaultServer::away()?;
+    crate::world::serve(&server, &tiny_os(Board::PcX86_64)?)?;
+    let mut guest = pc_booting_from(&server, "server away").boot()?;
+    let failed = wait_for_failure(&mut guest, "fetch")?;
+    ensure!(failed.u64("next_try_ms").is_some(), "no further try is planned");
+    guest.wait_ssh(Peer::Rescue, BOOT)?;
+    match guest.status()?.phase {
+        Phase::Failed { failure, .. } => ensure!(failure.stage == Stage::Fetch, "{failure}"),
+        Phase::Booting { .. } => {}
+        other => anyhow::bail!("it is {other:?}"),
+    }
+    server.appear()?;
+    wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_and_tried_again() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.fault(OS, Fault::Status { code: 404, times: None });
+    let mut guest = pc_booting_from(&server, "not found").boot()?;
+    let failed = wait_for_failure(&mut guest, "fetch")?;
+    let told = format!("{} {}", failed.str("what"), failed.str("cause"));
+    ensure!(told.contains("404"), "it says: {told}");
+    server.heal(OS);
+    wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_busy_server_is_asked_again() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.fault(OS, Fault::Status { code: 503, times: Some(2) });
+    let mut guest = pc_booting_from(&server, "busy server").boot()?;
+    wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_redirect_is_followed() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    server.fault("/elsewhere", Fault::Redirect(OS.to_owned()));
+    server.serve_file("/elsewhere.minisig", &os.signature)?;
+    let root = format!("root={}", server.url("/elsewhere"));
+    let mut guest = crate::world::pc("redirect").word(root).boot()?;
+    wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_redirect_to_itself_ends_in_rescue() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.fault(OS, Fault::Redirect(OS.to_owned()));
+    let mut guest = pc_booting_from(&server, "redirect loop").boot()?;
+    wait_for_failure(&mut guest, "fetch")?;
+    ensure!(server.stats(OS).requests < 100, "asked {} times", server.stats(OS).requests);
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_server_that_falls_silent_is_left_and_the_rest_is_fetched() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    server.fault(OS, Fault::StallAfter { bytes: 5 * MIB, times: 1 });
+    let mut guest = pc_booting_from(&server, "silence").boot()?;
+    wait_for_tiny(&mut guest)?;
+    let length = std::fs::metadata(&os.squashfs)?.len();
+    ensure!(server.stats(OS).body_bytes * 10 < length * 11, "{} bytes sent", server.stats(OS).body_bytes);
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_link_that_goes_down_for_a_while_only_delays_the_boot() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.fault(OS, Fault::Drip { bytes: 64 * 1024, pause: Duration::from_millis(20) });
+    let mut guest = pc_booting_from(&server, "link down").boot()?;
+    guest.wait_event("fetch.start", FULL_BOOT)?;
+    guest.set_link(false)?;
+    guest.wait_event("fetch.retry", FULL_BOOT)?;
+    server.heal(OS);
+    guest.set_link(true)?;
+    wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+#[test]
+fn an_image_that_does_not_fit_is_refused_with_three_numbers_before_it_is_fetched() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    let disks = lifeboot_tests::fixtures::disk::Disks::new("too-large")?;
+    // Only its length counts.
+    let large = disks.blank("large.squashfs", 400)?;
+    server.serve_file(OS, &large)?;
+    server.serve_file(SIGNATURE, &os.signature)?;
+    server.fault(OS, Fault::Drip { bytes: 4096, pause: Duration::from_millis(100) });
+    let mut guest = pc_booting_from(&server, "too little memory").boot()?;
+    let failed = wait_for_failure(&mut guest, "fetch")?;
+    let numbers = failed.str("what").split(|c: char| !c.is_ascii_digit()).filter(|part| part.len() > 1).count();
+    ensure!(numbers >= 3, "it says: {}", failed.str("what"));
+    ensure!(server.stats(OS).body_bytes < MIB, "{} bytes were fetched", server.stats(OS).body_bytes);
+    guest.passed()
+}
+
+#[test]
+fn an_image_of_a_few_bytes_is_not_a_file_system_and_goes_to_rescue() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.serve_bytes(OS, b"<html>log in to our wireless network</html>".to_vec());
+    let mut guest = pc_booting_from(&server, "captive portal").boot()?;
+    guest.wait_event("boot.failed", FULL_BOOT)?;
+    ensure!(!guest.has_event("handover.start")?, "it was started");
+    guest.wait_ssh(Peer::Rescue, BOOT)?;
+    guest.passed()
+}

@@ -1,0 +1,17 @@
+//! End to end: an image as the builder makes it, booted in QEMU, used by unmodified clients.
+//!
+//! One module for each subject; tests come in pairs that differ by one fact. What takes longest is ignored here and run by
+//! `make test-all`. A test that could not run fails, beginning with "could not run".
+#![forbid(unsafe_code)]
+
+mod disks;
+mod fetch;
+mod full_os;
+mod initramfs;
+mod network;
+mod pi3;
+mod ssh;
+mod supervision;
+mod unlock;
+mod verify;
+mod world;

@@ -1,0 +1,24 @@
+//! A Raspberry Pi 3 as QEMU models it: Debian's kernel and device tree, unchanged.
+
+use anyhow::{Result, ensure};
+use lifeboot_tests::fixtures::disk::{Damage, Disks};
+use lifeboot_tests::guest::{Board, Disk, Guest, Peer};
+
+#[test]
+fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
+    let disks = Disks::new("pi3")?;
+    let path = disks.ext4("card.img", "card", Damage::None)?;
+    // QEMU wants the size of a card to be a power of two.
+    std::fs::OpenOptions::new().write(true).open(&path)?.set_len(64 << 20)?;
+    let mut guest = Guest::on(Board::Pi3, "Pi 3").disk(Disk::raw(path)).boot()?;
+    let client = guest.wait_ssh(Peer::Rescue, 300)?;
+    let status = guest.status()?;
+    ensure!(status.model.as_deref().is_some_and(|model| model.contains("Raspberry Pi 3")), "{:?}", status.model);
+    let events = client.run(&["rescue", "log", "--json"])?.success()?.text();
+    for name in ["network.lease", "ssh.listening", "init.watchdog"] {
+        ensure!(events.contains(&format!("\"{name}\"")), "no {name} in:\n{events}");
+    }
+    let disks = client.run(&["rescue", "disks"])?.success()?.text();
+    ensure!(disks.contains("mmcblk0") && disks.contains("card"), "{disks}");
+    guest.passed()
+}

@@ -1,0 +1,132 @@
+//! Encrypted disks: opened by the right passphrase only, by ssh or at the console, for repair or for the boot.
+
+use crate::world::{BOOT, FULL_BOOT, pc};
+use anyhow::{Result, ensure};
+use lifeboot_contract::status::Phase;
+use lifeboot_tests::artefacts::debian_os;
+use lifeboot_tests::fixtures::disk::{self, Damage, Disks, LETTER, LETTER_TEXT, PASSPHRASE};
+use lifeboot_tests::guest::{Board, Client, Conversation, Disk, Guest, Peer};
+
+/// What `rescue unlock` asks with.
+const PROMPT: &str = "assphrase";
+
+fn answer(conversation: &mut Conversation, passphrase: &str) -> Result<()> {
+    conversation.expect(PROMPT, 60)?;
+    conversation.expect(":", 10)?;
+    conversation.send(&format!("{passphrase}\n"))
+}
+
+fn with_locked_disk(name: &str, disks: &Disks, damage: Damage) -> Result<(Guest, Client)> {
+    let path = disks.luks("locked.img", "data", damage)?;
+    let mut guest = pc(name).memory_mb(448).disk(Disk::raw(path)).boot()?;
+    guest.wait_event("ssh.listening", BOOT)?;
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    Ok((guest, client))
+}
+
+/// The device mapper's name of the volume opened.
+fn opened(client: &Client) -> Result<String> {
+    let text = client.run(&["ls /dev/mapper | grep -v control"])?.text();
+    Ok(text.trim().to_owned())
+}
+
+#[test]
+fn a_damaged_encrypted_disk_is_unlocked_repaired_and_read_by_ssh() -> Result<()> {
+    let disks = Disks::new("unlock")?;
+    let (guest, client) = with_locked_disk("right passphrase", &disks, Damage::Repairable)?;
+    let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
+    answer(&mut conversation, PASSPHRASE)?;
+    ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
+    ensure!(!conversation.heard().contains(PASSPHRASE), "the passphrase was echoed");
+    let device = format!("/dev/mapper/{}", opened(&client)?);
+    let check = client.run(&["rescue", "fsck", &device])?;
+    ensure!(check.status == Some(1), "status {:?}: {}{}", check.status, check.text(), check.errors());
+    let repair = client.run(&["rescue", "fsck", "--repair", &device])?;
+    ensure!(repair.status == Some(0), "status {:?}: {}{}", repair.status, repair.text(), repair.errors());
+    let read = format!("mkdir -p /mnt && mount {device} /mnt && cat /mnt/{LETTER} && umount /mnt");
+    let text = client.run(&[&read])?.success()?.text();
+    ensure!(text == LETTER_TEXT, "the letter reads {text:?}");
+    guest.passed()
+}
+
+#[test]
+fn a_wrong_passphrase_is_said_to_be_wrong_and_asked_again() -> Result<()> {
+    let disks = Disks::new("wrong")?;
+    let (guest, client) = with_locked_disk("wrong passphrase", &disks, Damage::None)?;
+    let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
+    answer(&mut conversation, "wrong horse")?;
+    answer(&mut conversation, PASSPHRASE)?;
+    ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
+    ensure!(!opened(&client)?.is_empty(), "nothing is open");
+    guest.passed()
+}
+
+#[test]
+fn only_wrong_passphrases_open_nothing() -> Result<()> {
+    let disks = Disks::new("never")?;
+    let (guest, client) = with_locked_disk("only wrong passphrases", &disks, Damage::None)?;
+    let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
+    answer(&mut conversation, "wrong horse")?;
+    conversation.expect(PROMPT, 60)?;
+    conversation.send("\u{3}")?;
+    ensure!(conversation.end(60)? != 0, "{}", conversation.heard());
+    ensure!(opened(&client)?.is_empty(), "{} is open", opened(&client)?);
+    guest.passed()
+}
+
+#[test]
+fn the_boot_waits_for_the_passphrase_and_a_debian_on_luks_reaches_multi_user() -> Result<()> {
+    let path = disk::luks_root(&debian_os(Board::PcX86_64)?)?;
+    let uuid = disk::luks_uuid(&path)?;
+    let mut guest = pc("Debian on LUKS2")
+        .memory_mb(512)
+        .disk(Disk::raw(path).forgetting())
+        .word("root=LABEL=debian")
+        .word(format!("rd.luks.uuid={uuid}"))
+        .word("rw")
+        .boot()?;
+    let waiting = guest.wait_event("mount.waiting", BOOT)?;
+    ensure!(waiting.str("uuid") == uuid, "waits for {}", waiting.str("uuid"));
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let phase = guest.status()?.phase;
+    ensure!(matches!(phase, Phase::WaitingForPassphrase { .. }), "it is {phase:?}");
+    let mut conversation = client.converse(&["rescue", "unlock"])?;
+    answer(&mut conversation, PASSPHRASE)?;
+    guest.wait_event("handover.start", FULL_BOOT)?;
+    drop(conversation);
+    crate::full_os::wait_for_multi_user(&mut guest, "ext4")?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn the_passphrase_can_be_given_at_the_console() -> Result<()> {
+    let path = disk::luks_root(&debian_os(Board::PcX86_64)?)?;
+    let uuid = disk::luks_uuid(&path)?;
+    let mut guest = pc("Debian on LUKS2, console")
+        .memory_mb(512)
+        .disk(Disk::raw(path).forgetting())
+        .word("root=LABEL=debian")
+        .word(format!("rd.luks.uuid={uuid}"))
+        .word("rw")
+        .boot()?;
+    guest.wait_event("mount.waiting", BOOT)?;
+    guest.wait_console(PROMPT, 30)?;
+    guest.type_on_console(&format!("{PASSPHRASE}\n"))?;
+    guest.wait_event("mount.unlocked", 60)?;
+    crate::full_os::wait_for_multi_user(&mut guest, "ext4")?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_root_that_needs_no_passphrase_does_not_ask() -> Result<()> {
+    let disks = Disks::new("plain-root")?;
+    let path = disks.ext4("plain.img", "data", Damage::None)?;
+    let mut guest = pc("plain root without init").disk(Disk::raw(path)).word("root=LABEL=data").boot()?;
+    // It has no init: the failure must name that, not a passphrase.
+    let failed = guest.wait_event("boot.failed", FULL_BOOT)?;
+    ensure!(!guest.has_event("mount.waiting")?, "it asked");
+    ensure!(["mount", "handover"].contains(&failed.str("stage")), "failed at {}", failed.str("stage"));
+    guest.passed()
+}

@@ -1,0 +1,178 @@
+//! `rescue status | log | boot | reboot | poweroff`: asking PID 1 and telling it.
+
+use crate::control::{self, Connection};
+use crate::output;
+use anyhow::{Context as _, bail};
+use argh::FromArgs;
+use lifeboot_contract::control::{Reply, Request};
+use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::status::{Phase, Status};
+use std::process::ExitCode;
+
+/// say what the boot is doing, why, and what can be typed next
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "status", example = "In three lines:\n$ {command_name}\nEverything, for a script:\n$ {command_name} --json")]
+pub struct StatusOptions {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// print what has happened since the machine started
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "log", example = "All of it:\n$ {command_name}\nAs it happens:\n$ {command_name} --follow\nFor a script:\n$ {command_name} --json")]
+pub struct Log {
+    /// one JSON object a line
+    #[argh(switch)]
+    json: bool,
+    /// go on with what happens from now on
+    #[argh(switch, short = 'f')]
+    follow: bool,
+    /// begin at the event of this number
+    #[argh(option, default = "0")]
+    since: u64,
+}
+
+/// go on with the boot: try again now, end a break, let go of what sessions hold
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "boot")]
+pub struct Boot {}
+
+/// restart the machine, after unmounting what can be
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "reboot")]
+pub struct Reboot {}
+
+/// switch the machine off, after unmounting what can be
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "poweroff")]
+pub struct Poweroff {}
+
+/// Prints how things stand.
+///
+/// # Errors
+/// When PID 1 does not tell.
+pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
+    let status = control::status()?;
+    if options.json {
+        output::line(&serde_json::to_string_pretty(&status).context("status")?)?;
+    } else {
+        let warnings = status.warnings.iter().map(|warning| format!("Warning: {warning}"));
+        let lines: Vec<String> = status.three_lines().into_iter().chain(warnings).collect();
+        output::lines(lines.iter().map(String::as_str))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints events.
+///
+/// # Errors
+/// When PID 1 does not send them.
+pub fn log(options: &Log) -> anyhow::Result<ExitCode> {
+    let mut connection = Connection::open()?;
+    connection.send(&Request::Log { since: options.since, follow: options.follow })?;
+    if options.follow {
+        connection.patient()?;
+    }
+    loop {
+        match connection.receive()? {
+            Some(Reply::Event(event)) if options.json => {
+                output::line(&serde_json::to_string(&event).context("event")?)?;
+            }
+            Some(Reply::Event(event)) => output::line(&line(&event))?,
+            Some(Reply::Done { .. }) | None => return Ok(ExitCode::SUCCESS),
+            Some(Reply::Error { what }) => bail!(what),
+            Some(other) => bail!("init answered {other:?}"),
+        }
+    }
+}
+
+/// Lets the boot go on.
+///
+/// # Errors
+/// When PID 1 refuses or does not answer.
+pub fn boot(_: &Boot) -> anyhow::Result<ExitCode> {
+    let before = control::status()?;
+    // Said first: after the request this session may not live long enough.
+    if let Some(warning) = will_be_cut(&before) {
+        output::line(&warning)?;
+    }
+    let text = control::order(&Request::Boot)?;
+    output::line(if text.is_empty() { "The boot goes on." } else { &text })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Restarts.
+///
+/// # Errors
+/// When PID 1 refuses or does not answer.
+pub fn reboot(_: &Reboot) -> anyhow::Result<ExitCode> {
+    last_order(&Request::Reboot, "The machine restarts now.")
+}
+
+/// Switches off.
+///
+/// # Errors
+/// When PID 1 refuses or does not answer.
+pub fn poweroff(_: &Poweroff) -> anyhow::Result<ExitCode> {
+    last_order(&Request::Poweroff, "The machine switches off now.")
+}
+
+fn last_order(request: &Request, otherwise: &str) -> anyhow::Result<ExitCode> {
+    let text = control::order(request)?;
+    output::line(if text.is_empty() { otherwise } else { &text })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether those who are logged in lose their sessions by what comes.
+fn will_be_cut(status: &Status) -> Option<String> {
+    let others = match status.sessions.len() {
+        0 | 1 => "this session is cut".to_owned(),
+        count => format!("{count} sessions, this one among them, are cut"),
+    };
+    match status.phase {
+        Phase::Held { .. } => Some(format!("The system is started now: {others}.")),
+        Phase::Failed { .. } | Phase::Break { .. } => Some(format!("When the system is ready, {others}.")),
+        _ => None,
+    }
+}
+
+/// `[   12.345] warn  fetch.retry  text`, with the facts where there is no sentence.
+fn line(event: &Event) -> String {
+    let level = match event.level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    };
+    let facts = || {
+        let fact = |(key, value): (&String, &serde_json::Value)| match value {
+            serde_json::Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        };
+        event.fields.iter().map(fact).collect::<Vec<_>>().join(" ")
+    };
+    let said = event.text.clone().unwrap_or_else(facts);
+    format!("[{:>6}.{:03}] {level:<5} {:<18} {said}", event.ms / 1000, event.ms % 1000, event.name).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_with_its_sentence_or_its_facts() {
+        let event = Event::new(12_345, Level::Warn, "fetch.retry").with("at", 5u64).with("what", "reset");
+        assert_eq!(line(&event), "[    12.345] warn  fetch.retry        at=5 what=reset");
+        let event = event.text("trying again");
+        assert_eq!(line(&event), "[    12.345] warn  fetch.retry        trying again");
+    }
+
+    #[test]
+    fn whoever_lets_a_ready_system_start_is_told_what_it_costs() {
+        let phase = Phase::Held { source: "x".into() };
+        let status = Status { phase, ..Status::default() };
+        assert_eq!(will_be_cut(&status).unwrap(), "The system is started now: this session is cut.");
+        assert_eq!(will_be_cut(&Status::default()), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! The three lines that greet whoever logs in: what the boot is doing, why, and what can be typed next.
+
+use crate::control;
+use crate::output;
+
+/// Prints them on standard output. Whoever logs in must get a shell even when PID 1 is in trouble, so nothing fails.
+pub fn print() {
+    let lines = lines();
+    output::ignore(output::lines(lines.iter().map(String::as_str)));
+}
+
+/// The three lines, or why there are none.
+pub fn lines() -> Vec<String> {
+    match control::status() {
+        Ok(status) => status.three_lines().to_vec(),
+        Err(error) => vec![format!("The state of the boot is not known: {error:#}.")],
+    }
+}

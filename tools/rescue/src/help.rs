@@ -1,0 +1,32 @@
+//! `rescue`, `rescue help`: what can be typed, on one screen.
+
+/// The screen.
+pub const SCREEN: &str = "\
+rescue: repairs, unlocks and boots this machine
+
+  rescue status                what the boot does, why, and what to type next
+  rescue boot                  go on with the boot: retry now, let go of holds
+  rescue log [--follow]        what has happened since the machine started
+
+  rescue disks                 disks, partitions, and what is on them
+  rescue unlock [DEVICE]       open a LUKS device; a waiting boot goes on
+  rescue fsck [DEVICE]         check file systems, change nothing
+  rescue fsck --repair DEVICE  repair one
+  rescue fetch URL             fetch a file as the boot would, say how it went
+
+  rescue reboot                restart, after unmounting what can be
+  rescue poweroff              switch off
+
+'rescue COMMAND --help' tells more and gives examples; most take --json.
+Exit codes: 0 done, 1 could not, 2 wrong usage.";
+
+#[cfg(test)]
+mod tests {
+    use super::SCREEN;
+
+    #[test]
+    fn it_fits_a_screen() {
+        assert!(SCREEN.lines().count() <= 24);
+        assert!(SCREEN.lines().all(|line| line.chars().count() <= 80));
+    }
+}

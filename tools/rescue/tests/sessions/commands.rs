@@ -1,0 +1,96 @@
+//! The commands as a shell sees them: exit codes, and which of the two outputs says what.
+
+use crate::stand_in::{StandIn, directory, output};
+use lifeboot_contract::control::Request;
+use lifeboot_contract::status::{Phase, Status};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn rescue(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rescue"));
+    command.args(words).env("LIFEBOOT_RUN", dir).stdin(Stdio::null());
+    command
+}
+
+fn stdout(ended: &Output) -> String {
+    String::from_utf8_lossy(&ended.stdout).into_owned()
+}
+
+fn stderr(ended: &Output) -> String {
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+#[test]
+fn help_is_done_and_goes_to_standard_output_and_bad_usage_is_neither() {
+    let dir = directory();
+    let screen = stdout(&output(rescue(&dir, &[])));
+    for words in [&["help"][..], &["--help"], &["-h"]] {
+        let ended = output(rescue(&dir, words));
+        assert_eq!((ended.status.code(), stdout(&ended), stderr(&ended)), (Some(0), screen.clone(), String::new()));
+    }
+    for command in ["boot", "disks", "fetch", "fsck", "log", "poweroff", "reboot", "status", "unlock"] {
+        assert!(screen.contains(&format!("rescue {command}")), "{command} is not on the screen");
+        let ended = output(rescue(&dir, &["help", command]));
+        assert_eq!(ended.status.code(), Some(0), "{command}");
+        assert!(stdout(&ended).starts_with(&format!("Usage: rescue {command}")), "{}", stdout(&ended));
+    }
+    for words in [&["nonsense"][..], &["status", "--nonsense"], &["fetch"], &["fsck", "--repair"], &["help", "nonsense"]] {
+        let ended = output(rescue(&dir, words));
+        assert_eq!((ended.status.code(), stdout(&ended)), (Some(2), String::new()), "{words:?}");
+        assert!(!stderr(&ended).is_empty());
+    }
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn without_init_a_command_could_not_and_says_what_it_missed() {
+    let dir = directory();
+    for words in [&["status"][..], &["log"], &["boot"], &["reboot"], &["poweroff"]] {
+        let ended = output(rescue(&dir, words));
+        assert_eq!(ended.status.code(), Some(1), "{words:?}");
+        assert!(stderr(&ended).starts_with("rescue: init cannot be reached: "), "{}", stderr(&ended));
+    }
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn status_is_three_lines_or_the_very_type() {
+    let dir = directory();
+    let init = StandIn::listen(&dir);
+    init.set_phase(Phase::Rescue);
+    let ended = output(rescue(&dir, &["status"]));
+    assert_eq!(stdout(&ended).lines().count(), 3);
+    assert!(stdout(&ended).starts_with("testbox: in rescue\n"));
+    let status: Status = serde_json::from_slice(&output(rescue(&dir, &["status", "--json"])).stdout).unwrap();
+    assert_eq!(status.phase, Phase::Rescue);
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_is_told_to_init_is_done_and_what_it_refuses_is_said() {
+    let dir = directory();
+    let init = StandIn::listen(&dir);
+    init.set_phase(Phase::Held { source: "http://boot/os".to_owned() });
+    let ended = output(rescue(&dir, &["boot"]));
+    assert_eq!(stdout(&ended), "The system is started now: this session is cut.\nDone as told.\n");
+    assert!(output(rescue(&dir, &["poweroff"])).status.success());
+    assert_eq!(init.orders(), [Request::Boot, Request::Poweroff]);
+    let refused = output(rescue(&dir, &["reboot"]));
+    assert_eq!((refused.status.code(), stderr(&refused).as_str()), (Some(1), "rescue: not today\n"));
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_error() {
+    let dir = directory();
+    let _init = StandIn::listen(&dir);
+    let all = output(rescue(&dir, &["log"]));
+    assert_eq!(stdout(&all).lines().count(), 2000);
+    let mut head = Command::new("sh");
+    let line = format!("{{ {} log; echo $? >&2; }} | head -n 1", env!("CARGO_BIN_EXE_rescue"));
+    head.args(["-c", &line]).env("LIFEBOOT_RUN", &dir);
+    let ended = output(head);
+    assert_eq!((stdout(&ended).lines().count(), stderr(&ended).as_str()), (1, "0\n"));
+    fs::remove_dir_all(dir).unwrap();
+}

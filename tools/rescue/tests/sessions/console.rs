@@ -1,0 +1,129 @@
+//! The console, played on a pseudo-terminal.
+
+use crate::stand_in::{StandIn, directory, until};
+use lifeboot_contract::status::{LockedVolume, Phase};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A person at a console.
+struct Person {
+    dir: PathBuf,
+    init: StandIn,
+    line: OwnedFd,
+    console: Child,
+    seen: String,
+}
+
+impl Person {
+    fn sit_down(phase: Phase) -> Person {
+        let dir = directory();
+        let init = StandIn::listen(&dir);
+        init.set_phase(phase);
+        let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&line).unwrap();
+        unlockpt(&line).unwrap();
+        fcntl_setfl(&line, OFlags::RDWR | OFlags::NONBLOCK).unwrap();
+        let name = ptsname(&line, Vec::new()).unwrap().into_string().unwrap();
+        let console = Command::new(env!("CARGO_BIN_EXE_rescue"))
+            .args(["console", &name])
+            .env("LIFEBOOT_RUN", &dir)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Person { dir, init, line, console, seen: String::new() }
+    }
+
+    fn type_in(&self, keys: &str) {
+        rustix::io::write(&self.line, keys.as_bytes()).unwrap();
+    }
+
+    /// Reads on until `words` are there, and forgets everything up to them.
+    fn until(&mut self, words: &str) {
+        let start = Instant::now();
+        loop {
+            let mut buffer = [0; 4096];
+            // Nothing there, or nobody has the terminal open, which it is between a shell and the next prompt.
+            if let Ok(count) = rustix::io::read(&self.line, &mut buffer) {
+                self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+            if let Some(at) = self.seen.find(words) {
+                self.seen.drain(..at + words.len());
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "no '{words}' in: {}", self.seen);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        self.console.kill().unwrap();
+        self.console.wait().unwrap();
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.dir).unwrap();
+        }
+    }
+}
+
+fn waiting() -> Phase {
+    let device = Some("/dev/no-such-disk".to_owned());
+    Phase::WaitingForPassphrase {
+        volumes: vec![LockedVolume { device, uuid: "0-1".to_owned(), name: "luks-0-1".to_owned() }],
+    }
+}
+
+#[test]
+fn enter_gives_a_shell_with_job_control_that_holds_the_boot() {
+    let mut person = Person::sit_down(Phase::Rescue);
+    for _ in 0..2 {
+        person.until("testbox: in rescue\r\n");
+        person.until("Please press Enter");
+        person.type_in("typed before\r");
+        person.until("\r\n");
+        person.init.until_held(1);
+        person.type_in("tty; stty size; set -m; sleep 100\r");
+        person.until("/dev/pts/");
+        std::thread::sleep(Duration::from_millis(500));
+        person.type_in("\x03");
+        person.type_in("echo st''atus $?\r");
+        person.until("status 130");
+        person.type_in("exit\r");
+        person.init.until_held(0);
+    }
+    assert!(person.init.holds().iter().all(|who| who.starts_with("root on pts/") && who.ends_with(" Console")));
+}
+
+#[test]
+fn while_the_boot_waits_the_passphrase_is_asked_for_and_not_shown() {
+    let mut person = Person::sit_down(waiting());
+    person.until("Passphrase for /dev/no-such-disk (UUID 0-1) (empty: a shell): ");
+    person.type_in("geheim\r");
+    person.until("Checking");
+    person.until("Not unlocked: ");
+    person.until("no such block device");
+    assert!(!person.seen.contains("geheim"));
+    person.until("(empty: a shell): ");
+    person.type_in("\r");
+    person.init.until_held(1);
+    person.type_in("exit\r");
+    person.init.until_held(0);
+}
+
+#[test]
+fn the_question_comes_and_goes_with_the_need() {
+    let mut person = Person::sit_down(Phase::Rescue);
+    person.until("Please press Enter");
+    person.init.set_phase(waiting());
+    person.until("(empty: a shell): ");
+    person.type_in("half a passphr");
+    person.init.set_phase(Phase::Rescue);
+    person.until("unlocked from elsewhere");
+    person.until("Please press Enter");
+    until("no session", || person.init.holds().is_empty());
+}
