@@ -13,11 +13,17 @@ mod compress;
 mod cpio;
 mod elf;
 mod feature;
+mod inspect;
 mod kernel;
 mod modules;
 mod packages;
+mod plan;
 mod recipe;
 mod report;
+mod run;
+mod sign;
+mod squashfs;
+mod tarball;
 mod tree;
 mod userland;
 
@@ -41,6 +47,12 @@ struct Arguments {
 #[argh(subcommand)]
 enum Command {
     Build(build::Arguments),
+    Inspect(inspect::Arguments),
+    Keygen(sign::KeygenArguments),
+    Plan(plan::Arguments),
+    Run(run::Arguments),
+    Sign(sign::SignArguments),
+    Squashfs(squashfs::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +71,12 @@ fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Build(arguments) => build::run(arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Keygen(arguments) => sign::keygen(&arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
+        Command::Squashfs(arguments) => squashfs::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,8 @@
 //! Stages fetch and verify against a server that misbehaves on purpose. Tests come in pairs that differ by one fact.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world should end there, helpers included")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its world should end there, helpers included"
+)]
 
 #[path = "fetch/link.rs"]
 mod link;
@@ -54,11 +57,23 @@ impl World {
             longest_pause: Duration::from_millis(4),
             ..Limits::default()
         };
-        World { memory: Arc::default(), keys: TrustedKeys::default(), limits, clock: FakeClock::default() }
+        World {
+            memory: Arc::default(),
+            keys: TrustedKeys::default(),
+            limits,
+            clock: FakeClock::default(),
+        }
     }
 
     fn fetch(&self, plan: &Plan, url: &str) -> Result<Fetched, Failure> {
-        fetch::run(plan, url, &self.keys, &self.clock, &Reporter::new(self.memory.clone()), &self.limits)
+        fetch::run(
+            plan,
+            url,
+            &self.keys,
+            &self.clock,
+            &Reporter::new(self.memory.clone()),
+            &self.limits,
+        )
     }
 
     fn boot(&self, plan: &Plan, url: &str) -> Result<Verified, Failure> {
@@ -66,7 +81,11 @@ impl World {
     }
 
     fn events(&self, name: &str) -> Vec<Event> {
-        self.memory.events().into_iter().filter(|event| event.name == name).collect()
+        self.memory
+            .events()
+            .into_iter()
+            .filter(|event| event.name == name)
+            .collect()
     }
 }
 
@@ -83,12 +102,18 @@ fn image(len: usize) -> Vec<u8> {
 }
 
 fn off() -> Plan {
-    Plan { verify: Verify::Off, ..Plan::default() }
+    Plan {
+        verify: Verify::Off,
+        ..Plan::default()
+    }
 }
 
 fn pinned(bytes: &[u8]) -> Plan {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    Plan { verify: Verify::Sha256(digest.as_ref().try_into().unwrap()), ..Plan::default() }
+    Plan {
+        verify: Verify::Sha256(digest.as_ref().try_into().unwrap()),
+        ..Plan::default()
+    }
 }
 
 fn content(verified: &Verified) -> Vec<u8> {

@@ -38,6 +38,7 @@ pub struct Guest {
     events: EventLog,
     passed: bool,
     kept: bool,
+    told: std::cell::Cell<bool>,
 }
 
 impl Guest {
@@ -260,6 +261,7 @@ impl Guest {
 
     /// What a person needs to see why something failed.
     pub fn diagnosis(&self) -> String {
+        self.told.set(true);
         let console = self.console().unwrap_or_else(|error| format!("{error:#}"));
         let lines: Vec<&str> = console.lines().collect();
         let tail = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
@@ -284,7 +286,9 @@ impl Drop for Guest {
         if self.passed {
             may_fail("removing the guest's directory", std::fs::remove_dir_all(&self.dir));
         } else {
-            eprintln!("{}kept in {}", self.diagnosis(), self.dir.display());
+            // An error that has told already need not be told twice.
+            let diagnosis = if self.told.get() { String::new() } else { self.diagnosis() };
+            eprintln!("{diagnosis}guest {} kept in {}", self.name, self.dir.display());
         }
     }
 }

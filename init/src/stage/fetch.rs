@@ -4,8 +4,9 @@
 //! memory, then they are fetched, resumed as often as the link needs, and hashed by a second thread from the very file they were
 //! written to. The one thing a reader would get wrong: [`Fetched`] is not trusted yet; `stage::verify` turns it into `Verified`.
 //!
-//! Files in reading order: `http` one request with its redirects, `answer` what an answer means for the bytes held, `pull` the
-//! loop that resumes, `follow` the hashing thread, `patience` pauses and giving up, `progress` what people see meanwhile.
+//! Files in reading order: `limits` how far it may go, `http` one request with its redirects, `answer` what an answer means for
+//! the bytes held, `pull` the loop that resumes, `follow` the hashing thread, `patience` pauses and giving up, `progress` what
+//! people see meanwhile.
 
 use crate::report::{FailureExt, Reporter, failure};
 use crate::stage::verify::{Expectation, Finding, How, SEALS, TrustedKeys};
@@ -15,92 +16,25 @@ use pull::{End, Pull};
 use reqwest::Url;
 use reqwest::blocking::Response;
 use rustix::fs::MemfdFlags;
-use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 mod answer;
 mod follow;
 mod http;
+mod limits;
 mod patience;
 mod progress;
 mod pull;
 mod signature;
 
 use http::Http;
+pub use limits::{ByteLen, Limits, mem_available};
 
 /// Bytes read, written and hashed at once: large enough that system calls do not show, small enough for the smallest board.
 const CHUNK: usize = 256 * 1024;
-
-/// A number of bytes; prints as people say it (`74.9 MB`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ByteLen(pub u64);
-
-impl fmt::Display for ByteLen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0..1_000 => write!(f, "{} bytes", self.0),
-            1_000..1_000_000 => write!(f, "{:.1} kB", self.0 as f64 / 1e3),
-            _ => write!(f, "{:.1} MB", self.0 as f64 / 1e6),
-        }
-    }
-}
-
-/// How far the fetch may go.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Memory that may be used, as [`mem_available`] tells before the fetch.
-    pub available: ByteLen,
-    /// Memory kept for what runs beside and after the fetch.
-    pub reserve: ByteLen,
-    /// Attempts in a row without one new byte, while nothing is held yet.
-    pub tries: u32,
-    /// The same once bytes are held: worth waiting longer for.
-    pub tries_held: u32,
-    /// The first pause; each further one without progress is twice as long.
-    pub first_pause: Duration,
-    /// The longest pause.
-    pub longest_pause: Duration,
-    /// Time for a connection.
-    pub connect: Duration,
-    /// Time without a byte after which the connection counts as dead.
-    pub stall: Duration,
-    /// Redirects followed in a row.
-    pub redirects: usize,
-    /// Time the clock is given to settle before the first https connection.
-    pub settle: Duration,
-    /// PEM file of the certificate authorities that https is judged by.
-    pub authorities: PathBuf,
-}
-
-impl Limits {
-    /// The usual limits, with the memory this machine has now, of which `reserve` bytes are kept.
-    pub fn of_this_machine(reserve: u64) -> Limits {
-        // A kernel that does not say is not a reason to stay in rescue.
-        let available = mem_available().unwrap_or(ByteLen(u64::MAX));
-        Limits { available, reserve: ByteLen(reserve), ..Limits::default() }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            available: ByteLen(u64::MAX),
-            reserve: ByteLen(0),
-            tries: 6,
-            tries_held: 20,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(30),
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(20),
-            redirects: 5,
-            settle: Duration::from_secs(3),
-            authorities: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
-        }
-    }
-}
 
 /// The clock as far as a fetch needs it.
 pub trait Clock {
@@ -159,8 +93,20 @@ impl Fetched {
     }
 
     pub(super) fn into_parts(self) -> Parts {
-        let Fetched { image, len, url, expectation, finding } = self;
-        Parts { image, len, url, expectation, finding }
+        let Fetched {
+            image,
+            len,
+            url,
+            expectation,
+            finding,
+        } = self;
+        Parts {
+            image,
+            len,
+            url,
+            expectation,
+            finding,
+        }
     }
 }
 
@@ -188,7 +134,13 @@ pub fn run(
     limits: &Limits,
 ) -> Result<Fetched, Failure> {
     let http = Http::new(limits);
-    let means = Means { http: &http, keys, clock, reporter, limits };
+    let means = Means {
+        http: &http,
+        keys,
+        clock,
+        reporter,
+        limits,
+    };
     let mut job = Job::new(plan, url, &means)?;
     let mut answer = None;
     loop {
@@ -197,7 +149,13 @@ pub fn run(
         match job.pass(&expectation, &image, answer.take(), || seal(&image))? {
             Pass::Whole(len, finding) => {
                 let url = shown(&job.url);
-                return Ok(Fetched { image: image.into(), len, url, expectation, finding });
+                return Ok(Fetched {
+                    image: image.into(),
+                    len,
+                    url,
+                    expectation,
+                    finding,
+                });
             }
             Pass::Restart(first) => answer = first,
         }
@@ -217,7 +175,13 @@ pub fn to_file(
     limits: &Limits,
 ) -> Result<Saved, Failure> {
     let http = Http::new(limits);
-    let means = Means { http: &http, keys, clock: &SetAlready, reporter, limits };
+    let means = Means {
+        http: &http,
+        keys,
+        clock: &SetAlready,
+        reporter,
+        limits,
+    };
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = Path::new(&part);
@@ -271,7 +235,13 @@ impl<'m> Job<'m> {
         let url = Url::parse(url).map_err(|error| failure(Stage::Fetch, url).because(&error))?;
         let name = object(&url);
         let pull = Pull::new(url.clone(), name.clone(), means);
-        Ok(Job { plan, means, url, name, pull })
+        Ok(Job {
+            plan,
+            means,
+            url,
+            name,
+            pull,
+        })
     }
 
     /// What the bytes must satisfy; asked again for every pass, since a changed file has a changed signature.
@@ -326,22 +296,6 @@ fn seal(image: &File) -> Result<(), Failure> {
         .map_err(|error| failure(Stage::Fetch, "sealing the memory file").because(&error))
 }
 
-/// Memory the kernel would give without swapping (`MemAvailable` of /proc/meminfo).
-///
-/// # Errors
-/// The file cannot be read or does not say.
-pub fn mem_available() -> std::io::Result<ByteLen> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let told = parse_mem_available(&text);
-    told.ok_or_else(|| std::io::Error::other("/proc/meminfo: no MemAvailable"))
-}
-
-fn parse_mem_available(text: &str) -> Option<ByteLen> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024).map(ByteLen)
-}
-
 /// The URL as it may be printed: without user name and password.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
@@ -363,24 +317,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mem_available_is_read_in_bytes() {
-        let text = "MemTotal:         250000 kB\nMemFree:    1 kB\nMemAvailable:      94208 kB\n";
-        assert_eq!(parse_mem_available(text), Some(ByteLen(96_468_992)));
-        assert_eq!(parse_mem_available("MemTotal: 1 kB\n"), None);
-        assert!(mem_available().unwrap() > ByteLen(0));
-    }
-
-    #[test]
     fn a_password_is_never_shown() {
         let url = Url::parse("http://me:secret@h:8080/a/os.squashfs?x=1").unwrap();
         assert_eq!(shown(&url), "http://h:8080/a/os.squashfs?x=1");
         assert_eq!(object(&url), "os.squashfs");
         assert_eq!(object(&Url::parse("http://h/").unwrap()), "h");
-    }
-
-    #[test]
-    fn lengths_read_as_people_say_them() {
-        let texts = [999, 1_500, 74_900_000].map(|n| ByteLen(n).to_string());
-        assert_eq!(texts, ["999 bytes", "1.5 kB", "74.9 MB"]);
     }
 }

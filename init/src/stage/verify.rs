@@ -47,7 +47,10 @@ impl Expectation {
             Verify::Sha256(digest) => Proof::Sha256(*digest),
             Verify::Off => Proof::Nothing,
         };
-        Some(Expectation { name: name.to_owned(), proof })
+        Some(Expectation {
+            name: name.to_owned(),
+            proof,
+        })
     }
 
     /// The expectation that a signature file makes.
@@ -56,7 +59,10 @@ impl Expectation {
     /// Not a minisign file, a legacy signature, or one by a key that the image does not trust.
     pub(super) fn signed(text: &str, name: &str, keys: &TrustedKeys) -> Result<Expectation, Failure> {
         let proof = Proof::Minisign(Box::new(Signed::read(text, name, keys)?));
-        Ok(Expectation { name: name.to_owned(), proof })
+        Ok(Expectation {
+            name: name.to_owned(),
+            proof,
+        })
     }
 
     /// The length the signature file claims. To refuse early by; it proves nothing before the signature matched.
@@ -73,8 +79,14 @@ impl Expectation {
     /// The signature library refuses the pair of key and signature.
     pub(super) fn check(&self) -> Result<Check<'_>, Failure> {
         let (running, claimed) = match &self.proof {
-            Proof::Minisign(signed) => (Running::Minisign(Box::new(signed.verifier()?)), signed.comment().length),
-            Proof::Sha256(wanted) => (Running::Sha256(Box::new(digest::Context::new(&digest::SHA256)), *wanted), None),
+            Proof::Minisign(signed) => (
+                Running::Minisign(Box::new(signed.verifier()?)),
+                signed.comment().length,
+            ),
+            Proof::Sha256(wanted) => (
+                Running::Sha256(Box::new(digest::Context::new(&digest::SHA256)), *wanted),
+                None,
+            ),
             Proof::Nothing => (Running::Nothing, None),
         };
         Ok(Check { running, claimed })
@@ -85,9 +97,10 @@ impl Expectation {
         let refused = |what: String| Err(failure(Stage::Verify, format!("{}: {what}", self.name)));
         match (&self.proof, &finding.0) {
             (_, Outcome::Broken(what)) => refused(what.clone()),
-            (Proof::Minisign(signed), Outcome::Differs(what)) => {
-                refused(format!("{what} (key {}); damaged or not what was signed", signed.key_id()))
-            }
+            (Proof::Minisign(signed), Outcome::Differs(what)) => refused(format!(
+                "{what} (key {}); damaged or not what was signed",
+                signed.key_id()
+            )),
             (Proof::Minisign(signed), Outcome::Matches) => Ok(How::Minisign {
                 key: signed.key_id().to_string(),
                 comment: signed.comment().text.clone(),
@@ -140,7 +153,9 @@ impl Check<'_> {
     /// Concludes after `len` bytes, which must be all of them.
     pub(super) fn finish(self, len: u64) -> Finding {
         if let Some(claimed) = self.claimed.filter(|claimed| *claimed != len) {
-            return Finding(Outcome::Differs(format!("{len} bytes, but {claimed} were signed")));
+            return Finding(Outcome::Differs(format!(
+                "{len} bytes, but {claimed} were signed"
+            )));
         }
         Finding(match self.running {
             Running::Nothing => Outcome::Unchecked,
@@ -176,7 +191,9 @@ enum Outcome {
 impl Finding {
     /// The bytes could not be read back.
     pub(super) fn unreadable(error: &io::Error) -> Finding {
-        Finding(Outcome::Broken(format!("cannot be read back from memory: {error}")))
+        Finding(Outcome::Broken(format!(
+            "cannot be read back from memory: {error}"
+        )))
     }
 
     /// The check ended before the bytes did.
@@ -214,7 +231,7 @@ impl How {
 
 /// A sealed image whose bytes were checked as the plan wants. Nothing but [`run`] makes one:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// use lifeboot_init::stage::verify::{How, Verified};
 /// let fd: std::os::fd::OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
 /// let forged = Verified { image: fd, len: 0, url: String::new(), how: How::Off };
@@ -282,7 +299,10 @@ fn verify(plan: &Plan, fetched: Fetched) -> Result<Verified, Failure> {
     let parts = fetched.into_parts();
     let name = &parts.expectation.name;
     if !parts.expectation.is_of(&plan.verify) {
-        return Err(failure(Stage::Verify, format!("{name}: fetched under another plan")));
+        return Err(failure(
+            Stage::Verify,
+            format!("{name}: fetched under another plan"),
+        ));
     }
     let seals = rustix::fs::fcntl_get_seals(&parts.image)
         .map_err(|error| failure(Stage::Verify, format!("{name}: seals")).because(&error))?;
@@ -294,7 +314,12 @@ fn verify(plan: &Plan, fetched: Fetched) -> Result<Verified, Failure> {
         return Err(failure(Stage::Verify, what));
     }
     let how = parts.expectation.conclude(&parts.finding)?;
-    Ok(Verified { image: parts.image, len: parts.len, url: parts.url, how })
+    Ok(Verified {
+        image: parts.image,
+        len: parts.len,
+        url: parts.url,
+        how,
+    })
 }
 
 fn announce(verified: &Verified, reporter: &Reporter) {
@@ -305,19 +330,33 @@ fn announce(verified: &Verified, reporter: &Reporter) {
                 "NOT VERIFIED: {} runs without any check, because lifeboot.verify=off",
                 verified.url
             );
-            reporter.event(reporter.warn("verify.off").with("url", verified.url.as_str()).text(text));
+            reporter.event(
+                reporter
+                    .warn("verify.off")
+                    .with("url", verified.url.as_str())
+                    .text(text),
+            );
         }
         How::Sha256(digest) => {
-            event = event.with("key", digest.as_str()).text("verify: the SHA-256 is the expected one");
+            event = event
+                .with("key", digest.as_str())
+                .text("verify: the SHA-256 is the expected one");
         }
         How::Minisign { key, comment } => {
             let (name, version) = verified.name_and_version();
-            let label = [name.as_deref(), version.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+            let label = [name.as_deref(), version.as_deref()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" ");
             let text = match label.as_str() {
                 "" => format!("verify: signed by key {key}"),
                 label => format!("verify: {label}, signed by key {key}"),
             };
-            event = event.with("key", key.as_str()).with("comment", comment.as_str()).text(text);
+            event = event
+                .with("key", key.as_str())
+                .with("comment", comment.as_str())
+                .text(text);
             for (field, value) in [("name", name), ("version", version)] {
                 if let Some(value) = value {
                     event = event.with(field, value);

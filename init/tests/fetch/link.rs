@@ -19,31 +19,58 @@ fn spoiled(spoil: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> 
 fn a_whole_file_comes_in_one_request() {
     let server = spoiled(|_, reply| reply.header("Date", "Tue, 01 Jan 2030 00:00:00 GMT"));
     let world = World::new();
-    let verified = world.boot(&pinned(&image(LEN)), &server.url("/os.squashfs")).unwrap();
+    let verified = world
+        .boot(&pinned(&image(LEN)), &server.url("/os.squashfs"))
+        .unwrap();
     assert_eq!(content(&verified), image(LEN));
     assert_eq!(verified.len(), LEN as u64);
     assert_eq!(server.requests().len(), 1);
     assert_eq!(server.sent(), LEN as u64);
     let done = &world.events("fetch.done")[0];
-    assert_eq!((done.u64("bytes"), done.u64("requests")), (Some(LEN as u64), Some(1)));
+    assert_eq!(
+        (done.u64("bytes"), done.u64("requests")),
+        (Some(LEN as u64), Some(1))
+    );
     assert_eq!(world.events("fetch.start")[0].u64("bytes"), Some(LEN as u64));
     assert_eq!(world.events("verify.done")[0].str("how"), "sha256");
-    assert_eq!(*world.clock.dates.lock().unwrap(), ["Tue, 01 Jan 2030 00:00:00 GMT"]);
-    let lines = world.memory.events().iter().filter(|event| event.level <= Level::Info).count();
+    assert_eq!(
+        *world.clock.dates.lock().unwrap(),
+        ["Tue, 01 Jan 2030 00:00:00 GMT"]
+    );
+    let lines = world
+        .memory
+        .events()
+        .iter()
+        .filter(|event| event.level <= Level::Info)
+        .count();
     assert!(lines <= 3, "{lines} lines on the console");
 }
 
 #[test]
 fn three_cuts_cost_less_than_a_tenth_more() {
-    let server = spoiled(|request, reply| if request.nth < 3 { reply.cut(LEN / 4 - 1000) } else { reply });
+    let server = spoiled(|request, reply| {
+        if request.nth < 3 {
+            reply.cut(LEN / 4 - 1000)
+        } else {
+            reply
+        }
+    });
     let world = World::new();
     let verified = world.boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
     assert_eq!(content(&verified), image(LEN));
-    assert!(server.sent() < LEN as u64 * 11 / 10, "{} bytes sent", server.sent());
+    assert!(
+        server.sent() < LEN as u64 * 11 / 10,
+        "{} bytes sent",
+        server.sent()
+    );
     assert_eq!(world.events("fetch.retry").len(), 3);
     assert_eq!(world.events("fetch.resume").len(), 3);
     assert_eq!(world.events("fetch.done")[0].u64("requests"), Some(4));
-    assert!(server.requests()[1..].iter().all(|request| request.if_range.as_deref() == Some(TAG)));
+    assert!(
+        server.requests()[1..]
+            .iter()
+            .all(|request| request.if_range.as_deref() == Some(TAG))
+    );
 }
 
 #[test]
@@ -51,7 +78,11 @@ fn a_server_without_ranges_starts_over_and_the_file_is_whole() {
     let file = image(LEN);
     let server = Server::start(move |request| {
         let reply = Reply::new("200 OK").header("ETag", TAG).body(&file);
-        if request.nth == 0 { reply.cut(LEN / 2) } else { reply }
+        if request.nth == 0 {
+            reply.cut(LEN / 2)
+        } else {
+            reply
+        }
     });
     let world = World::new();
     let verified = world.boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
@@ -63,11 +94,16 @@ fn a_server_without_ranges_starts_over_and_the_file_is_whole() {
 #[test]
 fn a_server_without_ranges_that_always_cuts_is_given_up() {
     let file = image(LEN);
-    let server =
-        Server::start(move |_| Reply::new("200 OK").header("ETag", TAG).body(&file).cut(LEN / 2));
-    let failure = World::new().fetch(&off(), &server.url("/os.squashfs")).err().unwrap();
+    let server = Server::start(move |_| Reply::new("200 OK").header("ETag", TAG).body(&file).cut(LEN / 2));
+    let failure = World::new()
+        .fetch(&off(), &server.url("/os.squashfs"))
+        .err()
+        .unwrap();
     let half = LEN / 2;
-    assert_eq!(failure.what, format!("os.squashfs: got {half} of {LEN} bytes, nothing new in 4 tries"));
+    assert_eq!(
+        failure.what,
+        format!("os.squashfs: got {half} of {LEN} bytes, nothing new in 4 tries")
+    );
     assert!(failure.cause.unwrap().starts_with("cut at 1.6 MB"));
     assert_eq!(server.requests().len(), 4);
 }
@@ -83,7 +119,10 @@ fn a_file_that_changes_midway_is_fetched_anew_and_never_joined() {
     let world = World::new();
     let verified = world.boot(&pinned(&wanted), &server.url("/os")).unwrap();
     assert_eq!(content(&verified), wanted);
-    assert_eq!(world.events("fetch.restart")[0].str("what"), "the file changed on the server");
+    assert_eq!(
+        world.events("fetch.restart")[0].str("what"),
+        "the file changed on the server"
+    );
 }
 
 #[test]
@@ -92,30 +131,50 @@ fn a_part_that_starts_elsewhere_is_not_joined() {
     let server = Server::start(move |request| match request.from {
         None if request.nth == 0 => good(request, &file, TAG).cut(LEN / 2),
         None => good(request, &file, TAG),
-        Some(from) => good(&Request { from: Some(from - 1), ..request.clone() }, &file, TAG),
+        Some(from) => good(
+            &Request {
+                from: Some(from - 1),
+                ..request.clone()
+            },
+            &file,
+            TAG,
+        ),
     });
     let world = World::new();
     let verified = world.boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
     assert_eq!(content(&verified), image(LEN));
-    let ranges: Vec<bool> = server.requests().iter().map(|request| request.from.is_some()).collect();
-    assert_eq!(ranges, [false, true, false], "such a server is not asked for a part again");
+    let ranges: Vec<bool> = server
+        .requests()
+        .iter()
+        .map(|request| request.from.is_some())
+        .collect();
+    assert_eq!(
+        ranges,
+        [false, true, false],
+        "such a server is not asked for a part again"
+    );
 }
 
 #[test]
 fn a_content_length_too_long_is_a_short_download() {
     let file = image(LEN);
-    let server =
-        Server::start(move |_| Reply::new("200 OK").header("Content-Length", LEN + 1).raw(&file));
+    let server = Server::start(move |_| Reply::new("200 OK").header("Content-Length", LEN + 1).raw(&file));
     let failure = World::new().fetch(&off(), &server.url("/os")).err().unwrap();
-    assert!(failure.what.starts_with(&format!("os: got {LEN} of {} bytes", LEN + 1)), "{failure}");
+    assert!(
+        failure
+            .what
+            .starts_with(&format!("os: got {LEN} of {} bytes", LEN + 1)),
+        "{failure}"
+    );
 }
 
 #[test]
 fn a_content_length_too_short_is_a_file_that_does_not_verify() {
     let file = image(LEN);
-    let server =
-        Server::start(move |_| Reply::new("200 OK").header("Content-Length", LEN - 1).raw(&file));
-    let failure = World::new().boot(&pinned(&image(LEN)), &server.url("/os")).unwrap_err();
+    let server = Server::start(move |_| Reply::new("200 OK").header("Content-Length", LEN - 1).raw(&file));
+    let failure = World::new()
+        .boot(&pinned(&image(LEN)), &server.url("/os"))
+        .unwrap_err();
     assert_eq!(failure.stage, Stage::Verify);
 }
 
@@ -124,7 +183,12 @@ fn a_body_without_length_is_taken_to_its_end_and_resumed_when_cut() {
     let chunked = |file: &[u8]| {
         let mut body = Vec::new();
         for chunk in file.chunks(100_000) {
-            body.extend(format!("{:x}\r\n", chunk.len()).bytes().chain(chunk.iter().copied()).chain(*b"\r\n"));
+            body.extend(
+                format!("{:x}\r\n", chunk.len())
+                    .bytes()
+                    .chain(chunk.iter().copied())
+                    .chain(*b"\r\n"),
+            );
         }
         [&body[..], b"0\r\n\r\n"].concat()
     };
@@ -132,13 +196,19 @@ fn a_body_without_length_is_taken_to_its_end_and_resumed_when_cut() {
     let server = Server::start(move |request| match (request.path.as_str(), request.nth) {
         ("/cut", 1..) => good(request, &file, TAG),
         ("/cut", _) => {
-            let reply = Reply::new("200 OK").header("ETag", TAG).header("Transfer-Encoding", "chunked");
+            let reply = Reply::new("200 OK")
+                .header("ETag", TAG)
+                .header("Transfer-Encoding", "chunked");
             reply.raw(&chunked(&file)).cut(LEN / 2)
         }
-        _ => Reply::new("200 OK").header("Transfer-Encoding", "chunked").raw(&chunked(&file)),
+        _ => Reply::new("200 OK")
+            .header("Transfer-Encoding", "chunked")
+            .raw(&chunked(&file)),
     });
     for path in ["/whole", "/cut"] {
-        let verified = World::new().boot(&pinned(&image(LEN)), &server.url(path)).unwrap();
+        let verified = World::new()
+            .boot(&pinned(&image(LEN)), &server.url(path))
+            .unwrap();
         assert_eq!(content(&verified), image(LEN), "{path}");
     }
 }
@@ -147,22 +217,36 @@ fn a_body_without_length_is_taken_to_its_end_and_resumed_when_cut() {
 fn a_missing_file_fails_at_once_and_a_busy_server_is_asked_again() {
     let server = spoiled(|request, reply| match (request.path.as_str(), request.nth) {
         ("/missing", _) => Reply::new("404 Not Found").body(b"no"),
-        (_, 0..2) => Reply::new("503 Service Unavailable").header("Retry-After", "0").body(b"later"),
+        (_, 0..2) => Reply::new("503 Service Unavailable")
+            .header("Retry-After", "0")
+            .body(b"later"),
         _ => reply,
     });
     let failure = World::new().fetch(&off(), &server.url("/missing")).err().unwrap();
-    assert_eq!((failure.stage, failure.what.as_str()), (Stage::Fetch, "missing: 404 Not Found"));
+    assert_eq!(
+        (failure.stage, failure.what.as_str()),
+        (Stage::Fetch, "missing: 404 Not Found")
+    );
     assert_eq!(server.requests().len(), 1);
     let world = World::new();
     assert!(world.boot(&pinned(&image(LEN)), &server.url("/busy")).is_ok());
-    assert_eq!(world.events("fetch.retry")[1].str("what"), "503 Service Unavailable");
+    assert_eq!(
+        world.events("fetch.retry")[1].str("what"),
+        "503 Service Unavailable"
+    );
 }
 
 #[test]
 fn a_dead_server_is_given_up_after_the_tries_with_its_reason() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let world = World::new();
-    let failure = world.fetch(&off(), &format!("http://{refused}/os")).err().unwrap();
+    let failure = world
+        .fetch(&off(), &format!("http://{refused}/os"))
+        .err()
+        .unwrap();
     assert_eq!(failure.what, "os: got 0 bytes, nothing new in 4 tries");
     assert!(failure.cause.unwrap().contains("refused"));
     assert_eq!(world.events("fetch.retry").len(), 3);
@@ -178,23 +262,32 @@ fn redirects_are_followed_five_times_and_the_last_address_is_resumed() {
         },
         path => {
             let next = path[1..].parse::<u32>().unwrap() + 1;
-            Reply::new("302 Found").header("Location", format!("/{next}")).body(b"")
+            Reply::new("302 Found")
+                .header("Location", format!("/{next}"))
+                .body(b"")
         }
     });
-    let verified = World::new().boot(&pinned(&image(LEN)), &server.url("/0")).unwrap();
+    let verified = World::new()
+        .boot(&pinned(&image(LEN)), &server.url("/0"))
+        .unwrap();
     assert_eq!(content(&verified), image(LEN));
     assert_eq!(server.requests().len(), 7, "five redirects, the file, its rest");
     let mut world = World::new();
     world.limits.redirects = 4;
     let failure = world.fetch(&off(), &server.url("/0")).err().unwrap();
-    assert!(failure.what.starts_with("0: more than 4 redirects: http://"), "{failure}");
+    assert!(
+        failure.what.starts_with("0: more than 4 redirects: http://"),
+        "{failure}"
+    );
 }
 
 #[test]
 fn a_redirect_loop_is_named() {
     let server = Server::start(|request| {
         let next = if request.path == "/a" { "/b" } else { "/a" };
-        Reply::new("301 Moved Permanently").header("Location", next).body(b"")
+        Reply::new("301 Moved Permanently")
+            .header("Location", next)
+            .body(b"")
     });
     let failure = World::new().fetch(&off(), &server.url("/a")).err().unwrap();
     let (a, b) = (server.url("/a"), server.url("/b"));
@@ -205,24 +298,38 @@ fn a_redirect_loop_is_named() {
 fn an_expired_redirect_is_asked_for_again_at_its_origin() {
     let file = image(LEN);
     let server = Server::start(move |request| match (request.path.as_str(), request.nth) {
-        ("/os", nth) => Reply::new("302 Found").header("Location", format!("/signed-{nth}")).body(b""),
+        ("/os", nth) => Reply::new("302 Found")
+            .header("Location", format!("/signed-{nth}"))
+            .body(b""),
         ("/signed-0", 0) => good(request, &file, TAG).cut(LEN / 2),
         ("/signed-0", _) => Reply::new("403 Forbidden").body(b""),
         _ => good(request, &file, TAG),
     });
-    let verified = World::new().boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
+    let verified = World::new()
+        .boot(&pinned(&image(LEN)), &server.url("/os"))
+        .unwrap();
     assert_eq!(content(&verified), image(LEN));
     assert!(server.sent() < LEN as u64 * 11 / 10);
 }
 
 #[test]
 fn a_silent_connection_is_left_and_resumed() {
-    let server = spoiled(|request, reply| if request.nth == 0 { reply.stall(LEN / 2) } else { reply });
+    let server = spoiled(|request, reply| {
+        if request.nth == 0 {
+            reply.stall(LEN / 2)
+        } else {
+            reply
+        }
+    });
     let mut world = World::new();
     world.limits.stall = Duration::from_millis(100);
     let verified = world.boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
     assert_eq!(content(&verified), image(LEN));
-    assert!(world.events("fetch.retry")[0].str("what").ends_with("no byte for 0.1 s"));
+    assert!(
+        world.events("fetch.retry")[0]
+            .str("what")
+            .ends_with("no byte for 0.1 s")
+    );
     assert!(server.sent() < LEN as u64 * 11 / 10);
 }
 
@@ -250,5 +357,8 @@ fn the_memory_limit_holds_without_a_content_length() {
     assert!(world.fetch(&off(), &server.url("/os")).is_ok());
     world.limits.available = ByteLen(LEN as u64 - 1);
     let failure = world.fetch(&off(), &server.url("/os")).err().unwrap();
-    assert!(failure.what.ends_with(&format!("{} are available", LEN - 1)), "{failure}");
+    assert!(
+        failure.what.ends_with(&format!("{} are available", LEN - 1)),
+        "{failure}"
+    );
 }

@@ -23,7 +23,9 @@ fn id(key: &KeyPair) -> String {
 }
 
 fn sign(key: &KeyPair, file: &[u8], comment: &str) -> String {
-    minisign::sign(None, &key.sk, file, Some(comment), None).unwrap().into_string()
+    minisign::sign(None, &key.sk, file, Some(comment), None)
+        .unwrap()
+        .into_string()
 }
 
 fn trusting(keys: &[&KeyPair]) -> World {
@@ -36,17 +38,24 @@ fn trusting(keys: &[&KeyPair]) -> World {
 
 /// Serves `file` with the text of its signature beside it.
 fn serve(file: Vec<u8>, signature: Option<String>) -> Server {
-    Server::start(move |request| match (request.path.ends_with(".minisig"), &signature) {
-        (true, Some(signature)) => Reply::new("200 OK").body(signature.as_bytes()),
-        (true, None) => Reply::new("404 Not Found").body(b""),
-        (false, _) => good(request, &file, "\"one\""),
-    })
+    Server::start(
+        move |request| match (request.path.ends_with(".minisig"), &signature) {
+            (true, Some(signature)) => Reply::new("200 OK").body(signature.as_bytes()),
+            (true, None) => Reply::new("404 Not Found").body(b""),
+            (false, _) => good(request, &file, "\"one\""),
+        },
+    )
 }
 
 /// The failure, and whether the image was asked for at all.
 fn refused(world: &World, server: &Server) -> (Failure, bool) {
-    let failure = world.boot(&Plan::default(), &server.url("/os.squashfs")).unwrap_err();
-    let asked = server.requests().iter().any(|request| request.path == "/os.squashfs");
+    let failure = world
+        .boot(&Plan::default(), &server.url("/os.squashfs"))
+        .unwrap_err();
+    let asked = server
+        .requests()
+        .iter()
+        .any(|request| request.path == "/os.squashfs");
     (failure, asked)
 }
 
@@ -58,12 +67,27 @@ fn a_good_signature_is_verified_with_its_comment_and_the_memory_is_sealed() {
     let world = trusting(&[&other, &key]);
     let verified = world.boot(&Plan::default(), &server.url("/os.squashfs")).unwrap();
     assert_eq!(content(&verified), image(LEN));
-    assert_eq!(*verified.how(), How::Minisign { key: id(&key), comment: comment.clone() });
+    assert_eq!(
+        *verified.how(),
+        How::Minisign {
+            key: id(&key),
+            comment: comment.clone()
+        }
+    );
     assert_eq!(verified.comment(), Some(comment.as_str()));
-    assert_eq!(verified.name_and_version(), (Some("debian".into()), Some("13.1".into())));
+    assert_eq!(
+        verified.name_and_version(),
+        (Some("debian".into()), Some("13.1".into()))
+    );
     let done = &world.events("verify.done")[0];
-    assert_eq!((done.str("how"), done.str("key"), done.str("comment")), ("minisign", &*id(&key), &*comment));
-    assert!(server.requests()[0].path.ends_with(".minisig"), "the signature comes first");
+    assert_eq!(
+        (done.str("how"), done.str("key"), done.str("comment")),
+        ("minisign", &*id(&key), &*comment)
+    );
+    assert!(
+        server.requests()[0].path.ends_with(".minisig"),
+        "the signature comes first"
+    );
 
     let file = File::from(verified.image().as_fd().try_clone_to_owned().unwrap());
     assert!(file.write_at(b"x", 0).is_err());
@@ -81,7 +105,10 @@ fn one_flipped_bit_is_refused_wherever_it_is() {
         file[at] ^= 1;
         let (failure, _) = refused(&trusting(&[&key]), &serve(file, Some(signature.clone())));
         assert_eq!(failure.stage, Stage::Verify);
-        assert!(failure.what.contains("does not match the 1048576 bytes fetched"), "{failure}");
+        assert!(
+            failure.what.contains("does not match the 1048576 bytes fetched"),
+            "{failure}"
+        );
     }
 }
 
@@ -91,7 +118,10 @@ fn a_signature_by_another_key_is_refused_before_the_image_is_asked_for() {
     let server = serve(image(LEN), Some(sign(&theirs, &image(LEN), "name=os")));
     let (failure, asked) = refused(&trusting(&[&ours, &also]), &server);
     let (theirs, ours, also) = (id(&theirs), id(&ours), id(&also));
-    assert_eq!(failure.what, format!("os.squashfs: signed by key {theirs}, the image trusts {ours}, {also}"));
+    assert_eq!(
+        failure.what,
+        format!("os.squashfs: signed by key {theirs}, the image trusts {ours}, {also}")
+    );
     assert!(!asked);
 }
 
@@ -105,9 +135,16 @@ fn no_signature_no_key_and_no_minisign_file_are_told_apart() {
     let (failure, asked) = refused(&World::new(), &server);
     assert_eq!(failure.what, "os.squashfs: this image trusts no key");
     assert!(failure.hint.is_some() && !asked && server.requests().is_empty());
-    for nonsense in ["<html>not found</html>".to_owned(), "x".repeat(9000), String::new()] {
+    for nonsense in [
+        "<html>not found</html>".to_owned(),
+        "x".repeat(9000),
+        String::new(),
+    ] {
         let (failure, asked) = refused(&trusting(&[&key]), &serve(image(LEN), Some(nonsense)));
-        assert!(failure.what.starts_with("os.squashfs.minisig: ") && !asked, "{failure}");
+        assert!(
+            failure.what.starts_with("os.squashfs.minisig: ") && !asked,
+            "{failure}"
+        );
     }
 }
 
@@ -119,7 +156,10 @@ fn a_legacy_signature_is_refused_by_name() {
     let legacy = signature.replacen("\nRU", "\nRW", 1);
     assert_ne!(legacy, signature);
     let (failure, asked) = refused(&trusting(&[&key]), &serve(image(LEN), Some(legacy)));
-    assert_eq!(failure.what, "os.squashfs.minisig: a legacy minisign signature (Ed)");
+    assert_eq!(
+        failure.what,
+        "os.squashfs.minisig: a legacy minisign signature (Ed)"
+    );
     assert!(!asked);
 }
 
@@ -138,7 +178,10 @@ fn another_length_than_signed_is_refused_before_the_body_or_after_it() {
     let signature = sign(&key, &image(LEN), &format!("name=os length={}", LEN - 1));
     let (failure, _) = refused(&trusting(&[&key]), &serve(image(LEN), Some(signature.clone())));
     let (sent, signed) = (LEN, LEN - 1);
-    assert_eq!(failure.what, format!("os.squashfs: the server has {sent} bytes, {signed} were signed"));
+    assert_eq!(
+        failure.what,
+        format!("os.squashfs: the server has {sent} bytes, {signed} were signed")
+    );
     // Without Content-Length it shows on the way.
     let file = image(LEN);
     let server = Server::start(move |request| match request.path.ends_with(".minisig") {
@@ -146,17 +189,26 @@ fn another_length_than_signed_is_refused_before_the_body_or_after_it() {
         false => Reply::new("200 OK").raw(&file),
     });
     let (failure, _) = refused(&trusting(&[&key]), &server);
-    assert_eq!(failure.what, format!("os.squashfs: more than the {signed} bytes announced"));
+    assert_eq!(
+        failure.what,
+        format!("os.squashfs: more than the {signed} bytes announced")
+    );
 }
 
 #[test]
 fn the_signed_length_decides_about_memory_before_the_image_is_asked_for() {
     let key = key();
-    let server = serve(image(LEN), Some(sign(&key, &image(LEN), &format!("length={LEN}"))));
+    let server = serve(
+        image(LEN),
+        Some(sign(&key, &image(LEN), &format!("length={LEN}"))),
+    );
     let mut world = trusting(&[&key]);
     world.limits.available = ByteLen(LEN as u64 - 1);
     let (failure, asked) = refused(&world, &server);
-    assert!(failure.what.starts_with("os.squashfs needs 1048576 bytes") && !asked, "{failure}");
+    assert!(
+        failure.what.starts_with("os.squashfs needs 1048576 bytes") && !asked,
+        "{failure}"
+    );
 }
 
 #[test]
@@ -180,23 +232,34 @@ fn a_new_file_with_a_new_signature_midway_is_verified() {
     let (old, new) = (image(LEN), image(LEN + 7)[7..].to_vec());
     let signatures = [&old, &new].map(|file| sign(&key, file, &format!("length={LEN}")));
     let wanted = new.clone();
-    let server = Server::start(move |request| match (request.path.ends_with(".minisig"), request.nth) {
-        (true, nth) => Reply::new("200 OK").body(signatures[nth.min(1)].as_bytes()),
-        (false, 0) => good(request, &old, "\"one\"").cut(LEN / 2),
-        (false, _) => good(request, &new, "\"two\""),
-    });
-    let verified = trusting(&[&key]).boot(&Plan::default(), &server.url("/os")).unwrap();
+    let server = Server::start(
+        move |request| match (request.path.ends_with(".minisig"), request.nth) {
+            (true, nth) => Reply::new("200 OK").body(signatures[nth.min(1)].as_bytes()),
+            (false, 0) => good(request, &old, "\"one\"").cut(LEN / 2),
+            (false, _) => good(request, &new, "\"two\""),
+        },
+    );
+    let verified = trusting(&[&key])
+        .boot(&Plan::default(), &server.url("/os"))
+        .unwrap();
     assert_eq!(content(&verified), wanted);
 }
 
 #[test]
 fn a_pinned_digest_verifies_and_another_one_does_not() {
     let server = serve(image(LEN), None);
-    let verified = World::new().boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
+    let verified = World::new()
+        .boot(&pinned(&image(LEN)), &server.url("/os"))
+        .unwrap();
     assert!(matches!(verified.how(), How::Sha256(hex) if hex.len() == 64));
-    let failure = World::new().boot(&pinned(b"else"), &server.url("/os")).unwrap_err();
+    let failure = World::new()
+        .boot(&pinned(b"else"), &server.url("/os"))
+        .unwrap_err();
     assert!(failure.what.starts_with("os: SHA-256 is "), "{failure}");
-    assert!(server.requests().iter().all(|request| request.path == "/os"), "no signature is asked for");
+    assert!(
+        server.requests().iter().all(|request| request.path == "/os"),
+        "no signature is asked for"
+    );
 }
 
 #[test]
@@ -230,7 +293,14 @@ fn a_file_appears_only_when_it_is_good() {
     let world = World::new();
     let save = |plan: &Plan| {
         let reporter = Reporter::new(world.memory.clone());
-        fetch::to_file(plan, &server.url("/os"), &path, &world.keys, &reporter, &world.limits)
+        fetch::to_file(
+            plan,
+            &server.url("/os"),
+            &path,
+            &world.keys,
+            &reporter,
+            &world.limits,
+        )
     };
     assert!(save(&pinned(b"else")).is_err());
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);

@@ -26,7 +26,10 @@ pub struct Reply {
 
 impl Reply {
     pub fn new(status: &str) -> Reply {
-        Reply { head: format!("HTTP/1.1 {status}\r\nConnection: close\r\n"), ..Reply::default() }
+        Reply {
+            head: format!("HTTP/1.1 {status}\r\nConnection: close\r\n"),
+            ..Reply::default()
+        }
     }
 
     pub fn header(mut self, name: &str, value: impl std::fmt::Display) -> Reply {
@@ -53,7 +56,10 @@ impl Reply {
 
     /// Sends only so many bytes of the body, then nothing more until the client goes.
     pub fn stall(self, after: usize) -> Reply {
-        Reply { hang: true, ..self.cut(after) }
+        Reply {
+            hang: true,
+            ..self.cut(after)
+        }
     }
 }
 
@@ -61,11 +67,14 @@ impl Reply {
 pub fn good(request: &Request, file: &[u8], etag: &str) -> Reply {
     let holds = request.if_range.as_deref().is_none_or(|tag| tag == etag);
     match request.from.filter(|_| holds) {
-        Some(from) if from >= file.len() => {
-            Reply::new("416 Range Not Satisfiable").header("Content-Range", format!("bytes */{}", file.len())).body(b"")
-        }
+        Some(from) if from >= file.len() => Reply::new("416 Range Not Satisfiable")
+            .header("Content-Range", format!("bytes */{}", file.len()))
+            .body(b""),
         Some(from) => Reply::new("206 Partial Content")
-            .header("Content-Range", format!("bytes {from}-{}/{}", file.len() - 1, file.len()))
+            .header(
+                "Content-Range",
+                format!("bytes {from}-{}/{}", file.len() - 1, file.len()),
+            )
             .header("ETag", etag)
             .body(&file[from..]),
         None => Reply::new("200 OK").header("ETag", etag).body(file),
@@ -94,7 +103,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, sent) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::<AtomicU64>::default());
-        let server = Server { address, requests: requests.clone(), sent: sent.clone() };
+        let server = Server {
+            address,
+            requests: requests.clone(),
+            sent: sent.clone(),
+        };
         let (wrap, answers): (Arc<_>, Arc<Answers>) = (Arc::new(wrap), Arc::new(answers));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -134,7 +147,9 @@ fn serve(
     answers: &Answers,
 ) {
     let mut reader = BufReader::new(reader);
-    let Some(mut request) = read(&mut reader) else { return };
+    let Some(mut request) = read(&mut reader) else {
+        return;
+    };
     {
         let mut requests = requests.lock().unwrap();
         request.nth = requests.iter().filter(|other| other.path == request.path).count();
@@ -142,7 +157,9 @@ fn serve(
     }
     let reply = answers(&request);
     // A client that went away is not the server's concern.
-    if writer.write_all(format!("{}\r\n", reply.head).as_bytes()).is_ok() && writer.write_all(&reply.body).is_ok() {
+    if writer.write_all(format!("{}\r\n", reply.head).as_bytes()).is_ok()
+        && writer.write_all(&reply.body).is_ok()
+    {
         sent.fetch_add(reply.body.len() as u64, Ordering::SeqCst);
         drop(writer.flush());
     }
@@ -159,7 +176,9 @@ fn read(reader: &mut dyn BufRead) -> Option<Request> {
     loop {
         line.clear();
         reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else { return Some(request) };
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            return Some(request);
+        };
         match name.to_ascii_lowercase().as_str() {
             "range" => request.from = value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok(),
             "if-range" => request.if_range = Some(value.to_owned()),

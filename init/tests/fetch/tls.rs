@@ -14,15 +14,22 @@ use std::sync::{Arc, Mutex};
 const LEN: usize = 1 << 20;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/tls")
+        .join(name)
 }
 
 /// A server with the certificate for localhost; `/away` leads to http.
 fn serve() -> Server {
-    let chain = CertificateDer::pem_file_iter(fixture("server.pem")).unwrap().collect::<Result<_, _>>().unwrap();
+    let chain = CertificateDer::pem_file_iter(fixture("server.pem"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
     let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
     Server::over(
         move |stream, serve| {
@@ -31,7 +38,9 @@ fn serve() -> Server {
             serve(&mut Shared(&stream), &mut Shared(&stream));
         },
         |request| match request.path.as_str() {
-            "/away" => Reply::new("302 Found").header("Location", "http://localhost/os").body(b""),
+            "/away" => Reply::new("302 Found")
+                .header("Location", "http://localhost/os")
+                .body(b""),
             _ => good(request, &image(LEN), "\"one\""),
         },
     )
@@ -67,7 +76,11 @@ fn a_known_authority_is_accepted_and_a_strange_one_is_not_asked_twice() {
     world.limits.authorities = fixture("authority.pem");
     let verified = boot(&world, &server, "localhost", "/os").unwrap();
     assert_eq!(content(&verified), image(LEN));
-    assert_eq!(world.clock.settled.load(Ordering::Relaxed), 1, "the clock is asked before the first certificate");
+    assert_eq!(
+        world.clock.settled.load(Ordering::Relaxed),
+        1,
+        "the clock is asked before the first certificate"
+    );
 
     world.limits.authorities = fixture("stranger.pem");
     let failure = boot(&world, &server, "localhost", "/os").unwrap_err();
@@ -88,5 +101,10 @@ fn https_does_not_lead_to_http() {
     let mut world = World::new();
     world.limits.authorities = fixture("authority.pem");
     let failure = boot(&world, &serve(), "localhost", "/away").unwrap_err();
-    assert!(failure.what.ends_with("redirect from https to http://localhost/os"), "{failure}");
+    assert!(
+        failure
+            .what
+            .ends_with("redirect from https to http://localhost/os"),
+        "{failure}"
+    );
 }

@@ -226,6 +226,7 @@ impl GuestBuilder {
             ssh_port,
             passed: false,
             kept: false,
+            told: false.into(),
         })
     }
 
@@ -257,11 +258,12 @@ impl GuestBuilder {
         let forward = format!("user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}", self.ssh_port_in_guest);
         command.args(["-netdev", &forward]);
         if board.has_pci() {
-            command.args(["-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci"]);
+            // The first virtio device, so that its port has the same name whatever disks there are.
             command.args(["-device", "virtio-serial-pci"]);
             command.args(["-chardev", &format!("file,id=events,path={}/events", dir.display())]);
             command.args(["-device", "virtserialport,chardev=events,name=lifeboot.events"]);
-            words.push("lifeboot.events=virtio-ports/lifeboot.events".to_owned());
+            words.push("lifeboot.events=vport0p1".to_owned());
+            command.args(["-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci"]);
         } else {
             command.args(["-device", "usb-net,netdev=n0"]);
         }

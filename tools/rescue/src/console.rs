@@ -23,6 +23,7 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::mem::{Discriminant, discriminant};
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -122,29 +123,47 @@ fn make_sane(fd: impl std::os::fd::AsFd) -> io::Result<()> {
     Ok(tcsetattr(&fd, OptionalActions::Now, &termios)?)
 }
 
-/// Until somebody wants a shell, or what is asked for has changed.
+/// Until somebody wants a shell, or what is to be shown has changed.
 fn round(terminal: &mut File) -> io::Result<Next> {
+    let shown = Shown::now();
     writeln!(terminal)?;
-    for line in greeting::lines() {
-        writeln!(terminal, "{line}")?;
-    }
-    match wanted().into_iter().next() {
-        Some(volume) => passphrase(terminal, &volume),
-        None => enter(terminal),
-    }
-}
-
-/// What the boot waits for and can be unlocked here.
-fn wanted() -> Vec<LockedVolume> {
-    match control::status().map(|status| status.phase) {
-        Ok(Phase::WaitingForPassphrase { volumes }) => {
-            volumes.into_iter().filter(|volume| volume.device.is_some()).collect()
+    // A boot that goes well needs nobody, and its own lines are enough to read.
+    if shown != Shown::Progress {
+        for line in greeting::lines() {
+            writeln!(terminal, "{line}")?;
         }
-        _ => Vec::new(),
+    }
+    match &shown {
+        Shown::Wanted(volume) => passphrase(terminal, volume),
+        _ => enter(terminal, &shown),
     }
 }
 
-fn enter(terminal: &mut File) -> io::Result<Next> {
+/// What the console has to say, as far as a change of it is worth new lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shown {
+    /// The boot goes its way, or PID 1 does not say.
+    Progress,
+    /// This can be unlocked here.
+    Wanted(LockedVolume),
+    /// The boot has come to a stop of this kind.
+    Stop(Discriminant<Phase>),
+}
+
+impl Shown {
+    fn now() -> Shown {
+        match control::status().map(|status| status.phase) {
+            Ok(Phase::Starting | Phase::Booting { .. } | Phase::HandingOver) | Err(_) => Shown::Progress,
+            Ok(Phase::WaitingForPassphrase { volumes }) if volumes.iter().any(|volume| volume.device.is_some()) => {
+                let found = volumes.into_iter().find(|volume| volume.device.is_some());
+                found.map_or(Shown::Progress, Shown::Wanted)
+            }
+            Ok(phase) => Shown::Stop(discriminant(&phase)),
+        }
+    }
+}
+
+fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
     write!(terminal, "Please press Enter for a shell. ")?;
     terminal.flush()?;
     let fd = terminal.try_clone()?;
@@ -155,11 +174,13 @@ fn enter(terminal: &mut File) -> io::Result<Next> {
                 writeln!(terminal)?;
                 return Ok(Next::Shell);
             }
-            None if !wanted().is_empty() => {
-                writeln!(terminal)?;
-                return Ok(Next::LookAgain);
+            Some(_) => {}
+            None => {
+                let now = Shown::now();
+                if now != *shown && now != Shown::Progress {
+                    return Ok(Next::LookAgain);
+                }
             }
-            _ => {}
         }
     }
 }
@@ -167,7 +188,7 @@ fn enter(terminal: &mut File) -> io::Result<Next> {
 fn passphrase(terminal: &mut File, volume: &LockedVolume) -> io::Result<Next> {
     let fd = terminal.try_clone()?;
     let question = format!("Passphrase for {} (empty: a shell): ", volume.describe());
-    let answer = prompt::ask(fd.as_fd(), terminal, &question, || !wanted().contains(volume))?;
+    let answer = prompt::ask(fd.as_fd(), terminal, &question, || !still_wanted(volume))?;
     let secret = match answer {
         Answer::Withdrawn => {
             writeln!(terminal, "It was unlocked from elsewhere.")?;
@@ -177,7 +198,7 @@ fn passphrase(terminal: &mut File, volume: &LockedVolume) -> io::Result<Next> {
         Answer::Line(secret) if secret.bytes().is_empty() => return Ok(Next::Shell),
         Answer::Line(secret) => secret,
     };
-    writeln!(terminal, "Checking…")?;
+    writeln!(terminal, "Checking ...")?;
     match try_passphrase(volume, &secret) {
         Ok(Outcome::Open) => writeln!(terminal, "Unlocked; the boot goes on.")?,
         Ok(Outcome::WrongKey) => writeln!(terminal, "Wrong passphrase, please try again.")?,
@@ -185,6 +206,15 @@ fn passphrase(terminal: &mut File, volume: &LockedVolume) -> io::Result<Next> {
     }
     drop(secret);
     Ok(Next::LookAgain)
+}
+
+/// Whether the boot still waits for this; when PID 1 does not say, the question stays.
+fn still_wanted(volume: &LockedVolume) -> bool {
+    match control::status().map(|status| status.phase) {
+        Ok(Phase::WaitingForPassphrase { volumes }) => volumes.contains(volume),
+        Ok(_) => false,
+        Err(_) => true,
+    }
 }
 
 fn try_passphrase(volume: &LockedVolume, secret: &Secret) -> anyhow::Result<Outcome> {
@@ -204,7 +234,7 @@ fn try_passphrase(volume: &LockedVolume, secret: &Secret) -> anyhow::Result<Outc
 /// PID 1 hears of it from the pipeline; asking again before that would only confuse.
 fn wait_until_taken(volume: &LockedVolume) {
     for _ in 0..20 {
-        if !wanted().contains(volume) {
+        if !still_wanted(volume) {
             return;
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -9,8 +9,8 @@ use argh::FromArgs;
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
 
-/// Columns asked of lsblk.
-const COLUMNS: &str = "PATH,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTLABEL,PARTUUID,MOUNTPOINTS,MODEL";
+/// Columns asked of lsblk. Without `NAME` it prints a flat list in which nothing is inside anything.
+const COLUMNS: &str = "NAME,PATH,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTLABEL,PARTUUID,MOUNTPOINTS,MODEL";
 
 /// File system types of what is no file system but holds another device.
 pub const LUKS: &str = "crypto_LUKS";
@@ -116,6 +116,7 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
             probe(disk);
         }
     }
+    see_luks(&mut disks);
     Ok(disks)
 }
 
@@ -161,8 +162,18 @@ fn probe(disk: &mut Disk) {
             _ => {}
         }
     }
-    if disk.fs.as_deref() == Some(LUKS) && disk.luks.is_none() {
-        disk.luks = Some(Luks::Locked);
+}
+
+/// Which LUKS devices are open: those with a mapped device inside.
+fn see_luks(disks: &mut [Disk]) {
+    let open: Vec<(String, String)> = disks
+        .iter()
+        .filter(|disk| disk.kind == "crypt")
+        .filter_map(|disk| Some((disk.parent.clone()?, disk.device.clone())))
+        .collect();
+    for disk in disks.iter_mut().filter(|disk| disk.fs.as_deref() == Some(LUKS)) {
+        let inside = open.iter().find(|(parent, _)| *parent == disk.device);
+        disk.luks = Some(inside.map_or(Luks::Locked, |(_, device)| Luks::Unlocked(device.clone())));
     }
 }
 
@@ -219,11 +230,6 @@ fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
     if disks.iter().any(|disk| disk.device == device) {
         return;
     }
-    let opened = node.children.iter().find(|child| child.kind.as_deref() == Some("crypt"));
-    let luks = (node.fstype.as_deref() == Some(LUKS)).then(|| {
-        let mapper = opened.and_then(|child| child.path.clone());
-        mapper.map_or(Luks::Locked, Luks::Unlocked)
-    });
     let filled = |value: Option<String>| value.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     disks.push(Disk {
         device: device.clone(),
@@ -234,7 +240,7 @@ fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
         uuid: filled(node.uuid),
         partlabel: filled(node.partlabel),
         partuuid: filled(node.partuuid),
-        luks,
+        luks: None,
         mounted: node.mountpoints.into_iter().flatten().collect(),
         model: filled(node.model),
         parent: parent.map(str::to_owned),
@@ -317,9 +323,15 @@ mod tests {
             {"path":"/dev/vda3","size":1048576,"type":"part","fstype":"crypto_LUKS","label":null,"uuid":"u-4",
              "mountpoints":[null]}]}]}"#;
 
+    fn seen() -> Vec<Disk> {
+        let mut disks = parse(JSON.as_bytes()).unwrap();
+        see_luks(&mut disks);
+        disks
+    }
+
     #[test]
     fn what_lsblk_says_becomes_a_flat_list() {
-        let disks = parse(JSON.as_bytes()).unwrap();
+        let disks = seen();
         let devices: Vec<_> = disks.iter().map(|d| (d.device.as_str(), d.depth)).collect();
         let expected =
             [("/dev/vda", 0), ("/dev/vda1", 1), ("/dev/vda2", 1), ("/dev/mapper/luks-u-2", 2), ("/dev/vda3", 1)];
@@ -343,7 +355,7 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned_and_says_what_matters() {
-        let table = table(&parse(JSON.as_bytes()).unwrap());
+        let table = table(&seen());
         assert_eq!(table[0], "DEVICE                       SIZE  FILE SYSTEM  LABEL  UUID  STATE");
         assert_eq!(table[1], "/dev/vda                  2.0 GiB  -            -      -     QEMU DISK");
         assert_eq!(table[2], "  /dev/vda1               999 MiB  ext4         data   u-1   mounted on /mnt");

@@ -4,8 +4,8 @@
 //! wrong join of two files would only be noticed after the last byte.
 
 use reqwest::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED,
-    RETRY_AFTER,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName,
+    LAST_MODIFIED, RETRY_AFTER,
 };
 use std::time::Duration;
 
@@ -63,21 +63,32 @@ pub(super) enum Meaning {
 
 impl Answer {
     pub(super) fn read(status: reqwest::StatusCode, headers: &HeaderMap) -> Answer {
-        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let text = |name: HeaderName| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::trim)
+        };
         let range = text(CONTENT_RANGE).and_then(|value| value.strip_prefix("bytes "));
         Answer {
             status: status.as_u16(),
             reason: status.canonical_reason().unwrap_or_default(),
             length: text(CONTENT_LENGTH).and_then(|value| value.parse().ok()),
             range: range.and_then(content_range),
-            unsatisfied: range.and_then(|value| value.strip_prefix("*/")).and_then(|total| total.parse().ok()),
-            encoding: text(CONTENT_ENCODING).filter(|value| *value != "identity").map(str::to_owned),
+            unsatisfied: range
+                .and_then(|value| value.strip_prefix("*/"))
+                .and_then(|total| total.parse().ok()),
+            encoding: text(CONTENT_ENCODING)
+                .filter(|value| *value != "identity")
+                .map(str::to_owned),
             version: Version {
                 etag: text(ETAG).map(str::to_owned),
                 modified: text(LAST_MODIFIED).map(str::to_owned),
             },
             refuses_ranges: text(ACCEPT_RANGES) == Some("none"),
-            retry_after: text(RETRY_AFTER).and_then(|value| value.parse().ok()).map(Duration::from_secs),
+            retry_after: text(RETRY_AFTER)
+                .and_then(|value| value.parse().ok())
+                .map(Duration::from_secs),
         }
     }
 
@@ -96,7 +107,9 @@ impl Answer {
         match self.status {
             200 | 206 if self.encoding.is_some() => {
                 let encoding = self.encoding.as_deref().unwrap_or_default();
-                Meaning::Refused(format!("sent with Content-Encoding {encoding}, which was not asked for"))
+                Meaning::Refused(format!(
+                    "sent with Content-Encoding {encoding}, which was not asked for"
+                ))
             }
             200 if held.bytes == 0 => Meaning::Begins,
             200 if self.is_other(held) => Meaning::Changed,
@@ -168,17 +181,28 @@ mod tests {
 
     fn held(bytes: u64) -> Held {
         let version = answer(200, &[("etag", "\"a\""), ("last-modified", "Mon")]).version;
-        Held { bytes, total: Some(10), version }
+        Held {
+            bytes,
+            total: Some(10),
+            version,
+        }
     }
 
     #[test]
     fn a_part_must_start_where_the_held_bytes_end() {
-        let part = |range: &str| answer(206, &[("content-range", range), ("etag", "\"a\"")]).meaning(&held(5));
+        let part =
+            |range: &str| answer(206, &[("content-range", range), ("etag", "\"a\"")]).meaning(&held(5));
         assert_eq!(part("bytes 5-9/10"), Meaning::GoesOn);
         assert_eq!(part("bytes 5-9/*"), Meaning::GoesOn);
         assert!(matches!(part("bytes 4-9/10"), Meaning::BadRange(_)));
         assert_eq!(part("bytes 5-9/11"), Meaning::Changed);
-        for nonsense in ["bytes 5-4/10", "bytes 5-10/10", "bytes 5/10", "5-9/10", "bytes a-b/c"] {
+        for nonsense in [
+            "bytes 5-4/10",
+            "bytes 5-10/10",
+            "bytes 5/10",
+            "5-9/10",
+            "bytes a-b/c",
+        ] {
             assert!(matches!(part(nonsense), Meaning::BadRange(_)), "{nonsense}");
         }
     }
@@ -196,9 +220,7 @@ mod tests {
 
     #[test]
     fn a_whole_file_where_a_part_was_asked_for_starts_over_or_has_changed() {
-        let whole = |tag, length| {
-            answer(200, &[("etag", tag), ("content-length", length)]).meaning(&held(5))
-        };
+        let whole = |tag, length| answer(200, &[("etag", tag), ("content-length", length)]).meaning(&held(5));
         assert_eq!(whole("\"a\"", "10"), Meaning::StartsOver);
         assert_eq!(whole("\"b\"", "10"), Meaning::Changed);
         assert_eq!(whole("\"a\"", "11"), Meaning::Changed);
@@ -216,12 +238,21 @@ mod tests {
     #[test]
     fn busy_is_asked_again_and_no_is_no() {
         for status in [408, 425, 429, 500, 502, 503] {
-            assert!(matches!(answer(status, &[]).meaning(&held(0)), Meaning::Busy(_)), "{status}");
+            assert!(
+                matches!(answer(status, &[]).meaning(&held(0)), Meaning::Busy(_)),
+                "{status}"
+            );
         }
         for status in [204, 304, 400, 401, 403, 404, 410] {
-            assert!(matches!(answer(status, &[]).meaning(&held(0)), Meaning::Refused(_)), "{status}");
+            assert!(
+                matches!(answer(status, &[]).meaning(&held(0)), Meaning::Refused(_)),
+                "{status}"
+            );
         }
-        assert_eq!(answer(404, &[]).meaning(&held(0)), Meaning::Refused("404 Not Found".into()));
+        assert_eq!(
+            answer(404, &[]).meaning(&held(0)),
+            Meaning::Refused("404 Not Found".into())
+        );
         let busy = answer(503, &[("retry-after", "7")]);
         assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
     }
@@ -230,14 +261,23 @@ mod tests {
     fn a_coded_body_is_not_the_file() {
         let coded = answer(200, &[("content-encoding", "gzip")]).meaning(&held(0));
         assert!(matches!(coded, Meaning::Refused(_)));
-        assert_eq!(answer(200, &[("content-encoding", "identity")]).meaning(&held(0)), Meaning::Begins);
+        assert_eq!(
+            answer(200, &[("content-encoding", "identity")]).meaning(&held(0)),
+            Meaning::Begins
+        );
     }
 
     #[test]
     fn only_a_strong_tag_goes_into_if_range() {
         let version = |headers: &[_]| answer(200, headers).version;
-        assert_eq!(version(&[("etag", "\"a\""), ("last-modified", "Mon")]).if_range(), Some("\"a\""));
-        assert_eq!(version(&[("etag", "W/\"a\""), ("last-modified", "Mon")]).if_range(), Some("Mon"));
+        assert_eq!(
+            version(&[("etag", "\"a\""), ("last-modified", "Mon")]).if_range(),
+            Some("\"a\"")
+        );
+        assert_eq!(
+            version(&[("etag", "W/\"a\""), ("last-modified", "Mon")]).if_range(),
+            Some("Mon")
+        );
         assert_eq!(version(&[("etag", "W/\"a\"")]).if_range(), None);
     }
 }

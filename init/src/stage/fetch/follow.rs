@@ -39,7 +39,10 @@ impl Mark {
 
     /// The file is complete with `len` bytes and cannot change any more.
     pub(super) fn whole(&self, len: u64) {
-        *self.lock() = State { written: len, phase: Phase::Whole };
+        *self.lock() = State {
+            written: len,
+            phase: Phase::Whole,
+        };
         self.moved.notify_one();
     }
 
@@ -53,7 +56,10 @@ impl Mark {
         let waiting = |state: &mut State| {
             state.phase == Phase::Growing && state.written.saturating_sub(done) < CHUNK as u64
         };
-        *self.moved.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner)
+        *self
+            .moved
+            .wait_while(self.lock(), waiting)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,7 +90,9 @@ pub(super) fn run(file: &File, mut check: Check, mark: &Mark) -> Finding {
         }
         while check.reads() && done < state.written {
             let most = usize::try_from(state.written - done).unwrap_or(CHUNK).min(CHUNK);
-            let Some(chunk) = buffer.get_mut(..most) else { return Finding::unfinished() };
+            let Some(chunk) = buffer.get_mut(..most) else {
+                return Finding::unfinished();
+            };
             if let Err(error) = file.read_exact_at(chunk, done) {
                 return Finding::unreadable(&error);
             }

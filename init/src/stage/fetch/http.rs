@@ -16,8 +16,8 @@ use std::error::Error;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-/// The HTTP client. Made twice where needed: a bundle of certificate authorities takes longer to read than a small file to
-/// fetch, and most images come over plain http.
+/// The HTTP client. One for each scheme, made when first needed: most images come over plain http, and then no bundle of
+/// certificate authorities has to be read and kept.
 pub(super) struct Http {
     limits: Limits,
     plain: OnceLock<Client>,
@@ -40,7 +40,11 @@ pub(super) struct Rest<'r> {
 
 impl Http {
     pub(super) fn new(limits: &Limits) -> Http {
-        Http { limits: limits.clone(), plain: OnceLock::new(), secure: OnceLock::new() }
+        Http {
+            limits: limits.clone(),
+            plain: OnceLock::new(),
+            secure: OnceLock::new(),
+        }
     }
 
     /// Asks for `url`, or its `rest`, and follows redirects; returns the answer with the address that gave it.
@@ -57,7 +61,10 @@ impl Http {
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((answer, at));
             }
-            let target = answer.headers().get(LOCATION).and_then(|target| target.to_str().ok());
+            let target = answer
+                .headers()
+                .get(LOCATION)
+                .and_then(|target| target.to_str().ok());
             let next = next_hop(&at, target).map_err(Trouble::Final)?;
             let looped = hops.contains(&next);
             hops.push(next);
@@ -82,10 +89,12 @@ impl Http {
                 request = request.header(IF_RANGE, version);
             }
         }
-        let answer = request.send().map_err(|error| match certificate_refused(&error) {
-            Some(why) => Trouble::Final(failure(Stage::Fetch, format!("{}: {why}", shown(url)))),
-            None => Trouble::Again(no_answer(error, url, means.limits)),
-        })?;
+        let answer = request
+            .send()
+            .map_err(|error| match certificate_refused(&error) {
+                Some(why) => Trouble::Final(failure(Stage::Fetch, format!("{}: {why}", shown(url)))),
+                None => Trouble::Again(no_answer(error, url, means.limits)),
+            })?;
         if let Some(date) = answer.headers().get(DATE).and_then(|date| date.to_str().ok()) {
             means.clock.http_date(date);
         }
@@ -97,7 +106,10 @@ impl Http {
             "http" => &self.plain,
             "https" => &self.secure,
             other => {
-                return Err(failure(Stage::Fetch, format!("{}: neither http nor https but {other}", object(url))));
+                return Err(failure(
+                    Stage::Fetch,
+                    format!("{}: neither http nor https but {other}", object(url)),
+                ));
             }
         };
         if let Some(client) = kept.get() {
@@ -108,8 +120,10 @@ impl Http {
             roots = self.roots(url)?;
             clock.settle(self.limits.settle);
         }
-        let client = client(roots, &self.limits)
-            .map_err(|cause| Failure { cause: Some(cause), ..failure(Stage::Fetch, "the http client") })?;
+        let client = client(roots, &self.limits).map_err(|cause| Failure {
+            cause: Some(cause),
+            ..failure(Stage::Fetch, "the http client")
+        })?;
         Ok(kept.get_or_init(|| client))
     }
 
@@ -121,7 +135,9 @@ impl Http {
         let (count, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
         if count == 0 {
             let what = format!("{}: no certificate authority in {}", shown(url), path.display());
-            return Err(failure(Stage::Fetch, what).hint("build the image with a bundle of certificate authorities"));
+            return Err(
+                failure(Stage::Fetch, what).hint("build the image with a bundle of certificate authorities")
+            );
         }
         Ok(roots)
     }
@@ -154,7 +170,9 @@ fn client(roots: RootCertStore, limits: &Limits) -> Result<Client, String> {
 fn next_hop(at: &Url, target: Option<&str>) -> Result<Url, Failure> {
     let refused = |what: String| failure(Stage::Fetch, format!("{}: {what}", shown(at)));
     let target = target.ok_or_else(|| refused("a redirect without Location".to_owned()))?;
-    let next = at.join(target).map_err(|error| refused(format!("redirect to '{target}'")).because(&error))?;
+    let next = at
+        .join(target)
+        .map_err(|error| refused(format!("redirect to '{target}'")).because(&error))?;
     if at.scheme() == "https" && next.scheme() != "https" {
         return Err(refused(format!("redirect from https to {}", shown(&next))));
     }
@@ -202,11 +220,17 @@ mod tests {
 
     #[test]
     fn https_without_authorities_names_the_file_and_http_needs_none() {
-        let limits = Limits { authorities: "/nowhere/ca.crt".into(), ..Limits::default() };
+        let limits = Limits {
+            authorities: "/nowhere/ca.crt".into(),
+            ..Limits::default()
+        };
         let http = Http::new(&limits);
         let client = |url: &str| http.client(&Url::parse(url).unwrap(), &SetAlready).map(|_| ());
         let failure = client("https://me:x@h/os").unwrap_err();
-        assert_eq!(failure.what, "https://h/os: no certificate authority in /nowhere/ca.crt");
+        assert_eq!(
+            failure.what,
+            "https://h/os: no certificate authority in /nowhere/ca.crt"
+        );
         assert!(client("http://h/os").is_ok());
         assert!(client("ftp://h/os").is_err());
     }

@@ -22,7 +22,11 @@ pub(super) struct Exhausted {
 
 impl<'m> Patience<'m> {
     pub(super) fn new(means: &'m Means<'m>) -> Patience<'m> {
-        Patience { means, best: 0, idle: 0 }
+        Patience {
+            means,
+            best: 0,
+            idle: 0,
+        }
     }
 
     /// Takes note of an attempt that failed with `held` bytes in hand, and sleeps unless it was the last. `asked` is the pause the
@@ -40,11 +44,17 @@ impl<'m> Patience<'m> {
         }
         self.idle += 1;
         let limits = self.means.limits;
-        let most = if self.best > 0 { limits.tries_held } else { limits.tries };
+        let most = if self.best > 0 {
+            limits.tries_held
+        } else {
+            limits.tries
+        };
         if self.idle >= most {
             return Err(Exhausted { tries: self.idle });
         }
-        let pause = self.pause().max(asked.unwrap_or_default().min(limits.longest_pause));
+        let pause = self
+            .pause()
+            .max(asked.unwrap_or_default().min(limits.longest_pause));
         self.means.reporter.event(self.event(url, held, what, pause));
         std::thread::sleep(pause);
         Ok(())

@@ -21,7 +21,11 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(url: String, held: u64) -> Progress {
         let now = Instant::now();
-        Progress { url, event: (now, held), sentence: (now, held) }
+        Progress {
+            url,
+            event: (now, held),
+            sentence: (now, held),
+        }
     }
 
     /// `held` bytes are there of `total`.
@@ -33,13 +37,20 @@ impl Progress {
         }
         self.event = (now, held);
         let spoken = self.speaks(now, held, total);
-        let (since, from) = if spoken { std::mem::replace(&mut self.sentence, (now, held)) } else { (last, before) };
+        let (since, from) = if spoken {
+            std::mem::replace(&mut self.sentence, (now, held))
+        } else {
+            (last, before)
+        };
         let rate = rate(held.saturating_sub(from), now.duration_since(since));
         let mut event = match spoken {
             true => reporter.info("fetch.progress").text(sentence(held, total, rate)),
             false => reporter.debug("fetch.progress"),
         };
-        event = event.with("url", self.url.as_str()).with("bytes", held).with("bytes_per_s", rate);
+        event = event
+            .with("url", self.url.as_str())
+            .with("bytes", held)
+            .with("bytes_per_s", rate);
         if let Some(total) = total {
             event = event.with("of", total);
         }
@@ -57,7 +68,12 @@ impl Progress {
 fn sentence(held: u64, total: Option<u64>, rate: u64) -> String {
     match total {
         Some(total) => {
-            format!("fetch: {:.1} of {}, {}/s", held as f64 / 1e6, ByteLen(total), ByteLen(rate))
+            format!(
+                "fetch: {:.1} of {}, {}/s",
+                held as f64 / 1e6,
+                ByteLen(total),
+                ByteLen(rate)
+            )
         }
         None => format!("fetch: {}, {}/s", ByteLen(held), ByteLen(rate)),
     }
@@ -94,6 +110,12 @@ mod tests {
         let levels: Vec<Level> = events.iter().map(|event| event.level).collect();
         assert_eq!(levels, [Level::Debug, Level::Debug, Level::Info]);
         assert_eq!(events[2].u64("bytes"), Some(41_200_000));
-        assert!(events[2].text.as_deref().unwrap().starts_with("fetch: 41.2 of 100.0 MB, 13.7 MB/s"));
+        assert!(
+            events[2]
+                .text
+                .as_deref()
+                .unwrap()
+                .starts_with("fetch: 41.2 of 100.0 MB, 13.7 MB/s")
+        );
     }
 }

@@ -122,14 +122,28 @@ impl<'m> Pull<'m> {
         let reporter = self.means.reporter;
         let (bytes, took) = (self.held.bytes, started.elapsed());
         let rate = ByteLen(rate(bytes, took));
-        let text = format!("fetch: {} in {:.1} s, {rate}/s", ByteLen(bytes), took.as_secs_f64());
-        let event = reporter.info("fetch.done").with("url", self.shown.as_str()).with("bytes", bytes);
-        reporter.event(event.with("requests", self.requests).with("ms", took.as_millis() as u64).text(text));
+        let text = format!(
+            "fetch: {} in {:.1} s, {rate}/s",
+            ByteLen(bytes),
+            took.as_secs_f64()
+        );
+        let event = reporter
+            .info("fetch.done")
+            .with("url", self.shown.as_str())
+            .with("bytes", bytes);
+        reporter.event(
+            event
+                .with("requests", self.requests)
+                .with("ms", took.as_millis() as u64)
+                .text(text),
+        );
     }
 
     fn ask(&mut self) -> Result<Response, Trouble> {
-        let rest = (self.held.bytes > 0 && self.ranges)
-            .then(|| Rest { from: self.held.bytes, if_range: self.held.version.if_range() });
+        let rest = (self.held.bytes > 0 && self.ranges).then(|| Rest {
+            from: self.held.bytes,
+            if_range: self.held.version.if_range(),
+        });
         self.requests += 1;
         let (answer, at) = self.means.http.get(&self.at, rest.as_ref(), self.means)?;
         self.at = at;
@@ -149,7 +163,11 @@ impl<'m> Pull<'m> {
         self.budget(self.held.total.unwrap_or(0))?;
         if !self.announced {
             self.announced = true;
-            let mut event = self.means.reporter.info("fetch.start").with("url", self.shown.as_str());
+            let mut event = self
+                .means
+                .reporter
+                .info("fetch.start")
+                .with("url", self.shown.as_str());
             let mut text = format!("fetch: {}", self.shown);
             if let Some(total) = self.held.total {
                 event = event.with("bytes", total);
@@ -196,7 +214,10 @@ impl<'m> Pull<'m> {
             None => format!("got {} bytes", self.held.bytes),
         };
         let what_failed = format!("{}: {held}, nothing new in {} tries", self.name, end.tries);
-        Err(Failure { cause: Some(what.to_owned()), ..failure(Stage::Fetch, what_failed) })
+        Err(Failure {
+            cause: Some(what.to_owned()),
+            ..failure(Stage::Fetch, what_failed)
+        })
     }
 
     fn copy(&mut self, mut answer: Response, file: &File, mark: &Mark) -> Result<Copied, Failure> {
@@ -229,12 +250,17 @@ impl<'m> Pull<'m> {
             (_, Some(total)) if self.held.bytes == total => Copied::Whole,
             (None, None) => Copied::Whole,
             (Some(what), _) => Copied::Short(what),
-            (None, Some(total)) => Copied::Short(format!("the connection ended at {} of {total} bytes", self.held.bytes)),
+            (None, Some(total)) => Copied::Short(format!(
+                "the connection ended at {} of {total} bytes",
+                self.held.bytes
+            )),
         })
     }
 
     fn cut(&self, error: &std::io::Error) -> String {
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<reqwest::Error>());
         let why = match inner.is_some_and(reqwest::Error::is_timeout) {
             true => format!("no byte for {} s", self.means.limits.stall.as_secs_f32()),
             false => inner.map_or_else(|| error.to_string(), |inner| innermost(inner)),

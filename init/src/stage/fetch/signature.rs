@@ -16,8 +16,11 @@ const LONGEST: u64 = 8 * 1024;
 /// Fetches the signature of the image at `image` and settles what the image must satisfy.
 pub(super) fn fetch(image: &Url, name: &str, means: &Means) -> Result<Expectation, Failure> {
     if means.keys.is_empty() {
-        return Err(failure(Stage::Verify, format!("{name}: this image trusts no key"))
-            .hint("build the image with the public key that signs, or boot with lifeboot.verify=sha256:HEX"));
+        return Err(
+            failure(Stage::Verify, format!("{name}: this image trusts no key")).hint(
+                "build the image with the public key that signs, or boot with lifeboot.verify=sha256:HEX",
+            ),
+        );
     }
     let url = beside(image);
     let mut patience = Patience::new(means);
@@ -26,10 +29,15 @@ pub(super) fn fetch(image: &Url, name: &str, means: &Means) -> Result<Expectatio
             Ok(text) => return Expectation::signed(&text, name, means.keys),
             Err(Trouble::Final(failure)) => return Err(failure),
             Err(Trouble::Again(what)) => {
-                patience.stumble(&shown(&url), 0, &what, None).map_err(|end| Failure {
-                    cause: Some(what.clone()),
-                    ..failure(Stage::Fetch, format!("{name}.minisig: not had in {} tries", end.tries))
-                })?;
+                patience
+                    .stumble(&shown(&url), 0, &what, None)
+                    .map_err(|end| Failure {
+                        cause: Some(what.clone()),
+                        ..failure(
+                            Stage::Fetch,
+                            format!("{name}.minisig: not had in {} tries", end.tries),
+                        )
+                    })?;
             }
         }
     }
@@ -73,6 +81,9 @@ mod tests {
     #[test]
     fn the_signature_lies_beside_the_image() {
         let image = Url::parse("http://h:8080/a%20b/os.squashfs?token=1").unwrap();
-        assert_eq!(beside(&image).as_str(), "http://h:8080/a%20b/os.squashfs.minisig?token=1");
+        assert_eq!(
+            beside(&image).as_str(),
+            "http://h:8080/a%20b/os.squashfs.minisig?token=1"
+        );
     }
 }

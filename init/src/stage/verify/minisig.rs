@@ -25,7 +25,9 @@ impl TrustedKeys {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (keys, notes),
             Err(error) => return (keys, vec![format!("{}: {error}", dir.display())]),
         };
-        let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        let mut paths: Vec<_> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "pub"));
         paths.sort();
         for path in paths {
@@ -93,7 +95,10 @@ pub(super) struct Comment {
 
 impl Comment {
     pub(super) fn read(text: &str) -> Comment {
-        let mut comment = Comment { text: text.to_owned(), ..Comment::default() };
+        let mut comment = Comment {
+            text: text.to_owned(),
+            ..Comment::default()
+        };
         for (key, value) in text.split_whitespace().filter_map(|word| word.split_once('=')) {
             match key {
                 "name" => comment.name = Some(value.to_owned()),
@@ -131,7 +136,12 @@ impl Signed {
             return Err(failure(Stage::Verify, format!("{name}: {what}")));
         };
         let comment = Comment::read(signature.trusted_comment());
-        let signed = Signed { id, key: key.clone(), signature, comment };
+        let signed = Signed {
+            id,
+            key: key.clone(),
+            signature,
+            comment,
+        };
         signed.verifier().map_err(|failure| Failure {
             what: format!("{name}.minisig: {}", failure.what),
             ..failure
@@ -150,11 +160,13 @@ impl Signed {
     /// # Errors
     /// A legacy signature: it signs the whole file instead of its hash and cannot be checked while fetching.
     pub(super) fn verifier(&self) -> Result<StreamVerifier<'_>, Failure> {
-        self.key.verify_stream(&self.signature).map_err(|error| match error {
-            Error::UnsupportedLegacyMode => failure(Stage::Verify, "a legacy minisign signature (Ed)")
-                .hint("sign the image again with `image-builder sign`, or with `minisign -S -H`"),
-            error => failure(Stage::Verify, chain(&error)),
-        })
+        self.key
+            .verify_stream(&self.signature)
+            .map_err(|error| match error {
+                Error::UnsupportedLegacyMode => failure(Stage::Verify, "a legacy minisign signature (Ed)")
+                    .hint("sign the image again with `image-builder sign`, or with `minisign -S -H`"),
+                error => failure(Stage::Verify, chain(&error)),
+            })
     }
 }
 
@@ -196,14 +208,26 @@ mod tests {
     #[test]
     fn a_key_id_is_printed_as_minisign_prints_it() {
         assert_eq!(KeyId::of_line(KEY).unwrap().to_string(), "E7620F1842B4E81F");
-        for bad in ["", "RWQf", "RWQf6LRCGA9i5!mlYecO", "=====", "RWQf6LRCGA9i53mlYec=O4IzT"] {
+        for bad in [
+            "",
+            "RWQf",
+            "RWQf6LRCGA9i5!mlYecO",
+            "=====",
+            "RWQf6LRCGA9i53mlYec=O4IzT",
+        ] {
             assert_eq!(KeyId::of_line(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn base64_decodes_every_tail() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")] {
+        for (text, bytes) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+        ] {
             assert_eq!(base64(text).unwrap(), bytes.as_bytes());
         }
     }
@@ -220,7 +244,10 @@ mod tests {
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(keys.ids(), ["E7620F1842B4E81F"]);
         assert_eq!(notes.len(), 1);
-        assert!(notes[0].ends_with("b.pub: is not a minisign public key"), "{notes:?}");
+        assert!(
+            notes[0].ends_with("b.pub: is not a minisign public key"),
+            "{notes:?}"
+        );
         let (none, notes) = TrustedKeys::load(&dir);
         assert!(none.is_empty() && notes.is_empty());
     }

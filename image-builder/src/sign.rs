@@ -1,0 +1,172 @@
+//! `image-builder keygen` and `image-builder sign`: minisign keys and signatures, as the stock tool makes and checks them.
+//!
+//! The trusted comment carries name, version and length, which the device reads: it is signed, a file name is not.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use argh::FromArgs;
+use minisign::{KeyPair, SecretKey, SecretKeyBox};
+
+/// make a minisign key pair: NAME.key is secret, NAME.pub goes into images
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "keygen",
+    example = "image-builder keygen --out ~/keys/os",
+    note = "Nothing is overwritten. Without --password-file the secret key is not encrypted, as with 'minisign -G -W'."
+)]
+pub struct KeygenArguments {
+    /// path of the pair without its endings
+    #[argh(option, arg_name = "name")]
+    out: PathBuf,
+    /// file whose first line is the password to encrypt the secret key with
+    #[argh(option, arg_name = "file")]
+    password_file: Option<PathBuf>,
+}
+
+/// sign files; FILE.minisig is written beside each
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "sign",
+    example = "image-builder sign --key ~/keys/os.key --image-version 13.1 debian.squashfs",
+    note = "The stock tool checks the result: minisign -V -p os.pub -m debian.squashfs"
+)]
+pub struct SignArguments {
+    /// the secret key
+    #[argh(option, arg_name = "file")]
+    key: PathBuf,
+    /// file whose first line is the secret key's password
+    #[argh(option, arg_name = "file")]
+    password_file: Option<PathBuf>,
+    /// name to sign, the file's own by default
+    #[argh(option, arg_name = "name")]
+    name: Option<String>,
+    /// version to sign; a device may refuse an older one than it knows
+    #[argh(option, arg_name = "version", default = "String::from(\"0\")")]
+    image_version: String,
+    /// what to sign
+    #[argh(positional, arg_name = "file")]
+    files: Vec<PathBuf>,
+}
+
+/// Makes a key pair.
+pub fn keygen(arguments: &KeygenArguments) -> Result<()> {
+    let (secret, public) = (ending(&arguments.out, "key"), ending(&arguments.out, "pub"));
+    if let Some(there) = [&secret, &public].into_iter().find(|path| path.exists()) {
+        bail!("{}: exists already, and keys are not overwritten", there.display());
+    }
+    let pair = match password(arguments.password_file.as_deref())? {
+        Some(password) => KeyPair::generate_encrypted_keypair(Some(password)),
+        None => KeyPair::generate_unencrypted_keypair(),
+    }
+    .context("key pair")?;
+    if let Some(parent) = secret.parent() {
+        fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    }
+    write_new(&secret, 0o600, &pair.sk.to_box(None).context("secret key")?.into_string())?;
+    write_new(&public, 0o644, &pair.pk.to_box().context("public key")?.into_string())?;
+    println!("{}", public.display());
+    Ok(())
+}
+
+/// Signs.
+pub fn sign(arguments: &SignArguments) -> Result<()> {
+    if arguments.files.is_empty() {
+        bail!("no file to sign");
+    }
+    let key = secret_key(&arguments.key, arguments.password_file.as_deref())?;
+    for file in &arguments.files {
+        let name = match &arguments.name {
+            Some(name) => name.clone(),
+            None => file.file_name().context("no file name")?.to_string_lossy().into_owned(),
+        };
+        let signature = sign_one(&key, file, &word("name", &name)?, &word("version", &arguments.image_version)?)?;
+        let path = signature_path(file);
+        fs::write(&path, signature).with_context(|| path.display().to_string())?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn sign_one(key: &SecretKey, file: &Path, name: &str, version: &str) -> Result<String> {
+    let about = || file.display().to_string();
+    let open = File::open(file).with_context(about)?;
+    let length = open.metadata().with_context(about)?.len();
+    let comment = format!("name={name} version={version} length={length}");
+    let signature = minisign::sign(None, key, BufReader::new(open), Some(&comment), None).with_context(about)?;
+    Ok(signature.into_string())
+}
+
+/// `FILE.minisig`
+pub fn signature_path(file: &Path) -> PathBuf {
+    ending(file, "minisig")
+}
+
+/// The device takes the comment apart at blanks.
+fn word(what: &str, text: &str) -> Result<String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        bail!("{what} '{text}': must be one word");
+    }
+    Ok(text.to_owned())
+}
+
+fn secret_key(path: &Path, password_file: Option<&Path>) -> Result<SecretKey> {
+    let about = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(about)?;
+    let boxed = SecretKeyBox::from_string(&text).with_context(about)?;
+    match password(password_file)? {
+        Some(password) => boxed.into_secret_key(Some(password)).with_context(about),
+        None => boxed
+            .into_unencrypted_secret_key()
+            .with_context(|| format!("{}: an encrypted key wants --password-file", path.display())),
+    }
+}
+
+fn password(file: Option<&Path>) -> Result<Option<String>> {
+    let Some(file) = file else { return Ok(None) };
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Some(line.to_owned())),
+        None => bail!("{}: its first line is empty", file.display()),
+    }
+}
+
+fn ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+fn write_new(path: &Path, mode: u32, text: &str) -> Result<()> {
+    let about = || path.display().to_string();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(about)?;
+    file.write_all(text.as_bytes()).with_context(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_must_be_one_word() {
+        assert!(word("name", "debian.squashfs").is_ok());
+        for bad in ["", "a b", "a\nversion=9"] {
+            assert!(word("name", bad).unwrap_err().to_string().ends_with("must be one word"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("os");
+        keygen(&KeygenArguments { out: out.clone(), password_file: None }).unwrap();
+        let error = keygen(&KeygenArguments { out, password_file: None }).unwrap_err().to_string();
+        assert!(error.contains("exists already"), "{error}");
+    }
+}
