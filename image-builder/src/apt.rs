@@ -23,7 +23,13 @@ pub struct Source {
 impl Source {
     /// The mirror given on the command line.
     pub fn given(uri: &str) -> Self {
-        Self { uri: uri.to_owned(), suites: Vec::new(), components: Vec::new(), signed_by: None, trusted: false }
+        Self {
+            uri: uri.to_owned(),
+            suites: Vec::new(),
+            components: Vec::new(),
+            signed_by: None,
+            trusted: false,
+        }
     }
 
     /// A `sources.list` line for another suite of the same mirror.
@@ -38,7 +44,10 @@ impl Source {
             && !self.uri.contains("debian-security")
             && !self.uri.starts_with("cdrom:")
             && self.components.iter().any(|component| component == "main")
-            && !self.suites.iter().all(|suite| suite.contains("-security") || suite.ends_with('/'))
+            && !self
+                .suites
+                .iter()
+                .all(|suite| suite.contains("-security") || suite.ends_with('/'))
     }
 }
 
@@ -69,16 +78,25 @@ fn find(apt: &Path) -> Result<Source> {
             return Ok(source);
         }
     }
-    bail!("no source of Debian's main in {}; name one with --mirror URL", apt.display())
+    bail!(
+        "no source of Debian's main in {}; name one with --mirror URL",
+        apt.display()
+    )
 }
 
 /// `deb [option=value …] URI SUITE COMPONENT…`
 fn one_line(text: &str) -> Vec<Source> {
-    text.lines().filter_map(|line| line_source(line.split('#').next().unwrap_or_default())).collect()
+    text.lines()
+        .filter_map(|line| line_source(line.split('#').next().unwrap_or_default()))
+        .collect()
 }
 
 fn line_source(line: &str) -> Option<Source> {
-    let rest = line.trim().strip_prefix("deb")?.strip_prefix(char::is_whitespace)?.trim_start();
+    let rest = line
+        .trim()
+        .strip_prefix("deb")?
+        .strip_prefix(char::is_whitespace)?
+        .trim_start();
     let (options, rest) = match rest.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
         None => ("", rest),
@@ -100,7 +118,11 @@ fn line_source(line: &str) -> Option<Source> {
 /// Stanzas of `Field: value`, a value going on in lines that begin with a blank.
 fn deb822(text: &str) -> Vec<Source> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    lines.split(|line| line.trim().is_empty()).filter_map(stanza).flatten().collect()
+    lines
+        .split(|line| line.trim().is_empty())
+        .filter_map(stanza)
+        .flatten()
+        .collect()
 }
 
 fn stanza(lines: &[&str]) -> Option<Vec<Source>> {
@@ -127,7 +149,10 @@ fn stanza(lines: &[&str]) -> Option<Vec<Source>> {
         return None;
     }
     // A key given in full in the file, rather than by path, cannot be handed on in one line.
-    let signed_by = field("Signed-By").first().filter(|key| key.starts_with('/')).cloned();
+    let signed_by = field("Signed-By")
+        .first()
+        .filter(|key| key.starts_with('/'))
+        .cloned();
     let trusted = field("Trusted").first().is_some_and(|value| value == "yes");
     let sources = field("URIs").into_iter().map(|uri| Source {
         uri,
@@ -152,7 +177,10 @@ mod tests {
         let sources: Vec<Source> = deb822(text).into_iter().filter(Source::is_debian_main).collect();
         assert_eq!(sources.len(), 1);
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
-        assert_eq!(sources[0].line("trixie"), "deb [signed-by=/k.gpg] http://mirror.example/debian trixie main\n");
+        assert_eq!(
+            sources[0].line("trixie"),
+            "deb [signed-by=/k.gpg] http://mirror.example/debian trixie main\n"
+        );
     }
 
     #[test]

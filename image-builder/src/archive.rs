@@ -26,8 +26,14 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Executable, Self::Modules, Self::Programs, Self::Libraries, Self::Certificates, Self::Settings];
+    pub const ALL: [Self; 6] = [
+        Self::Executable,
+        Self::Modules,
+        Self::Programs,
+        Self::Libraries,
+        Self::Certificates,
+        Self::Settings,
+    ];
 
     /// For people.
     pub fn name(self) -> &'static str {
@@ -66,18 +72,35 @@ pub struct Archive {
 impl Archive {
     /// A regular file.
     pub fn file(&mut self, path: &str, mode: u32, data: Vec<u8>, part: Part) -> Result<()> {
-        self.add(path, Node { kind: 'f', mode, device: (0, 0) }, data, part)
+        self.add(
+            path,
+            Node {
+                kind: 'f',
+                mode,
+                device: (0, 0),
+            },
+            data,
+            part,
+        )
     }
 
     /// A symbolic link.
     pub fn link(&mut self, path: &str, target: &str) -> Result<()> {
-        let node = Node { kind: 'l', mode: 0o777, device: (0, 0) };
+        let node = Node {
+            kind: 'l',
+            mode: 0o777,
+            device: (0, 0),
+        };
         self.add(path, node, target.as_bytes().to_vec(), Part::Settings)
     }
 
     /// A directory; one that was made on the way to a file is given the mode.
     pub fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        let node = Node { kind: 'd', mode, device: (0, 0) };
+        let node = Node {
+            kind: 'd',
+            mode,
+            device: (0, 0),
+        };
         match self.index.get(path).and_then(|at| self.items.get_mut(*at)) {
             Some(item) if item.node.kind == 'd' => {
                 item.node = node;
@@ -89,7 +112,16 @@ impl Archive {
 
     /// A character device.
     pub fn device(&mut self, path: &str, mode: u32, device: (u32, u32)) -> Result<()> {
-        self.add(path, Node { kind: 'c', mode, device }, Vec::new(), Part::Settings)
+        self.add(
+            path,
+            Node {
+                kind: 'c',
+                mode,
+                device,
+            },
+            Vec::new(),
+            Part::Settings,
+        )
     }
 
     /// Whether something stands under this path.
@@ -113,13 +145,27 @@ impl Archive {
         }
         if let Some((parent, _)) = path.rsplit_once('/') {
             match self.index.get(parent).and_then(|at| self.items.get(*at)) {
-                None => self.add(parent, Node { kind: 'd', mode: 0o755, device: (0, 0) }, Vec::new(), Part::Settings)?,
+                None => self.add(
+                    parent,
+                    Node {
+                        kind: 'd',
+                        mode: 0o755,
+                        device: (0, 0),
+                    },
+                    Vec::new(),
+                    Part::Settings,
+                )?,
                 Some(item) if item.node.kind == 'd' => {}
                 Some(_) => bail!("/{path}: /{parent} is not a directory"),
             }
         }
         self.index.insert(path.to_owned(), self.items.len());
-        self.items.push(Item { path: path.to_owned(), node, data, part });
+        self.items.push(Item {
+            path: path.to_owned(),
+            node,
+            data,
+            part,
+        });
         Ok(())
     }
 
@@ -137,7 +183,12 @@ impl Archive {
         let digest = hex(&Sha256::digest(&text));
         self.file(listing, 0o644, text.into_bytes(), Part::Settings)?;
         let sentinel = image::SENTINEL.trim_start_matches('/');
-        self.file(sentinel, 0o444, format!("{digest}\n").into_bytes(), Part::Settings)
+        self.file(
+            sentinel,
+            0o444,
+            format!("{digest}\n").into_bytes(),
+            Part::Settings,
+        )
     }
 
     /// The archives' bytes, not compressed. Each is complete and depends on its own entries alone.
@@ -150,7 +201,12 @@ impl Archive {
             rest = before;
         }
         parts.push(rest);
-        parts.into_iter().rev().filter(|part| !part.is_empty()).map(|part| write(part, time)).collect()
+        parts
+            .into_iter()
+            .rev()
+            .filter(|part| !part.is_empty())
+            .map(|part| write(part, time))
+            .collect()
     }
 }
 
@@ -165,8 +221,17 @@ fn write(items: &[Item], time: u64) -> io::Result<Vec<u8>> {
 
 impl Item {
     fn listing_entry(&self) -> ListingEntry {
-        let size = if self.node.kind == 'f' { self.data.len() as u64 } else { 0 };
-        ListingEntry { kind: self.node.kind, mode: self.node.mode, size, path: self.path.clone() }
+        let size = if self.node.kind == 'f' {
+            self.data.len() as u64
+        } else {
+            0
+        };
+        ListingEntry {
+            kind: self.node.kind,
+            mode: self.node.mode,
+            size,
+            path: self.path.clone(),
+        }
     }
 }
 
@@ -177,27 +242,44 @@ mod tests {
     #[test]
     fn directories_come_before_what_is_in_them_and_the_sentinel_last() {
         let mut archive = Archive::default();
-        archive.file("init", 0o755, b"x".to_vec(), Part::Executable).unwrap();
-        archive.file("a/b/c", 0o644, b"yy".to_vec(), Part::Programs).unwrap();
+        archive
+            .file("init", 0o755, b"x".to_vec(), Part::Executable)
+            .unwrap();
+        archive
+            .file("a/b/c", 0o644, b"yy".to_vec(), Part::Programs)
+            .unwrap();
         archive.directory("a", 0o700).unwrap();
         archive.seal().unwrap();
         let paths: Vec<&str> = archive.items().iter().map(|item| item.path.as_str()).collect();
-        let expected =
-            ["init", "a", "a/b", "a/b/c", "etc", "etc/lifeboot", "etc/lifeboot/listing", "lifeboot.sentinel"];
+        let expected = [
+            "init",
+            "a",
+            "a/b",
+            "a/b/c",
+            "etc",
+            "etc/lifeboot",
+            "etc/lifeboot/listing",
+            "lifeboot.sentinel",
+        ];
         assert_eq!(paths, expected);
         let listing = &archive.items()[6].data;
         assert_eq!(
             String::from_utf8_lossy(listing),
             "f 755 1 init\nd 700 0 a\nd 755 0 a/b\nf 644 2 a/b/c\nd 755 0 etc\nd 755 0 etc/lifeboot\n"
         );
-        assert_eq!(archive.items()[7].data, format!("{}\n", hex(&Sha256::digest(listing))).into_bytes());
+        assert_eq!(
+            archive.items()[7].data,
+            format!("{}\n", hex(&Sha256::digest(listing))).into_bytes()
+        );
     }
 
     #[test]
     fn a_segment_depends_on_its_own_entries_alone() {
         let segments = |first: &[u8]| {
             let mut archive = Archive::default();
-            archive.file("init", 0o755, first.to_vec(), Part::Executable).unwrap();
+            archive
+                .file("init", 0o755, first.to_vec(), Part::Executable)
+                .unwrap();
             archive.cut();
             archive.file("a", 0o644, b"yy".to_vec(), Part::Programs).unwrap();
             archive.cut();
@@ -215,8 +297,13 @@ mod tests {
     fn a_path_is_written_once_and_never_through_a_link() {
         let mut archive = Archive::default();
         archive.link("bin", "usr/bin").unwrap();
-        assert_eq!(archive.link("bin", "x").unwrap_err().to_string(), "/bin: written twice");
-        let error = archive.file("bin/sh", 0o755, Vec::new(), Part::Programs).unwrap_err();
+        assert_eq!(
+            archive.link("bin", "x").unwrap_err().to_string(),
+            "/bin: written twice"
+        );
+        let error = archive
+            .file("bin/sh", 0o755, Vec::new(), Part::Programs)
+            .unwrap_err();
         assert_eq!(error.to_string(), "/bin/sh: /bin is not a directory");
     }
 }

@@ -128,7 +128,11 @@ impl Board {
         }
         let mut board: Self = read(name, directory)?;
         board.name = name.to_owned();
-        for reasons in [&board.modules.network, &board.modules.devices, &board.modules.optional] {
+        for reasons in [
+            &board.modules.network,
+            &board.modules.devices,
+            &board.modules.optional,
+        ] {
             check_reasons(name, reasons)?;
         }
         Ok(board)
@@ -155,7 +159,10 @@ fn read<T: for<'de> Deserialize<'de>>(name: &str, directory: Option<&Path>) -> R
     match directory {
         Some(directory) => read_toml(&directory.join(format!("{name}.toml"))),
         None => {
-            let text = EMBEDDED.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| text);
+            let text = EMBEDDED
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map_or("", |(_, text)| text);
             toml::from_str(text).with_context(|| format!("{name}.toml"))
         }
     }
@@ -197,7 +204,10 @@ mod tests {
     #[test]
     fn an_unknown_board_is_answered_with_the_known_ones() {
         let error = Board::load("pi9", None).unwrap_err();
-        assert_eq!(error.to_string(), "unknown board 'pi9'; known are pc-x86_64 pi3 virt-arm64");
+        assert_eq!(
+            error.to_string(),
+            "unknown board 'pi9'; known are pc-x86_64 pi3 virt-arm64"
+        );
     }
 
     #[test]

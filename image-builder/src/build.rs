@@ -124,7 +124,8 @@ struct Sources {
 pub fn run(arguments: Arguments) -> Result<()> {
     let started = Instant::now();
     let recipe = merged(&arguments)?;
-    let (board, features) = recipe.look_up(arguments.recipe.as_deref(), arguments.kernel_config.as_deref())?;
+    let (board, features) =
+        recipe.look_up(arguments.recipe.as_deref(), arguments.kernel_config.as_deref())?;
     let given = read_given(&recipe, &board)?;
     let sources = sources(&arguments, &recipe, &board, &features)?;
     let kernel = Kernel::find(&sources.tree, recipe.kernel.as_deref())?;
@@ -140,17 +141,35 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let archive = compose::compose(&sources.tree, &board, &features, &kernel, &info, given)?;
     let compression = recipe.compression.unwrap_or(Compression::Zstd);
     let segments = archive.segments(kernel.packed_at(&sources.tree)?)?;
-    let store = sources.keep.then(packages::cache_directory).transpose()?.map(|cache| Store::new(cache.join("packed")));
+    let store = sources
+        .keep
+        .then(packages::cache_directory)
+        .transpose()?
+        .map(|cache| Store::new(cache.join("packed")));
     let level = recipe.level.unwrap_or(compression.default_level());
     let packed = compression.pack_segments(&segments, level, store.as_ref())?;
-    write_out(&arguments.out, &board, &sources, &kernel, &info, compression, &packed)?;
+    write_out(
+        &arguments.out,
+        &board,
+        &sources,
+        &kernel,
+        &info,
+        compression,
+        &packed,
+    )?;
     tell(&arguments.out, &archive, packed.len(), started);
     Ok(())
 }
 
 fn merged(arguments: &Arguments) -> Result<Recipe> {
-    let mut recipe = arguments.recipe.as_deref().map(Recipe::read).transpose()?.unwrap_or_default();
-    let replace = |old: &mut Option<PathBuf>, new: &Option<PathBuf>| *old = new.clone().or_else(|| old.take());
+    let mut recipe = arguments
+        .recipe
+        .as_deref()
+        .map(Recipe::read)
+        .transpose()?
+        .unwrap_or_default();
+    let replace =
+        |old: &mut Option<PathBuf>, new: &Option<PathBuf>| *old = new.clone().or_else(|| old.take());
     replace(&mut recipe.executable, &arguments.executable);
     replace(&mut recipe.authorized_keys, &arguments.authorized_keys);
     replace(&mut recipe.config, &arguments.config);
@@ -185,18 +204,28 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
     match wants {
         None => bail!("{}: not an ELF executable", path.display()),
         Some(wants) if wants.interpreter.is_some() => {
-            bail!("{}: not a static executable, there is no dynamic linker when it starts", path.display())
+            bail!(
+                "{}: not a static executable, there is no dynamic linker when it starts",
+                path.display()
+            )
         }
         Some(_) => {}
     }
     let mut trusted_keys = Vec::new();
     for path in &recipe.trusted_keys {
-        let name = path.file_stem().and_then(|name| name.to_str()).context("trusted key: no file name")?;
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .context("trusted key: no file name")?;
         trusted_keys.push((format!("{name}.pub"), recipe::public_text(path)?));
     }
     Ok(Given {
         executable,
-        authorized_keys: recipe.authorized_keys.as_deref().map(recipe::public_text).transpose()?,
+        authorized_keys: recipe
+            .authorized_keys
+            .as_deref()
+            .map(recipe::public_text)
+            .transpose()?,
         trusted_keys,
         config: recipe.config.as_deref().map(checked_config).transpose()?,
     })
@@ -218,20 +247,40 @@ fn checked_config(path: &Path) -> Result<Vec<u8>> {
 
 fn sources(arguments: &Arguments, recipe: &Recipe, board: &Board, features: &Features) -> Result<Sources> {
     if let Some(root) = &arguments.from_root {
-        return Ok(Sources { tree: Tree::open(root)?, packages: Vec::new(), keep: false });
+        return Ok(Sources {
+            tree: Tree::open(root)?,
+            packages: Vec::new(),
+            keep: false,
+        });
     }
     let suite = recipe.suite.clone().unwrap_or_else(|| "trixie".to_owned());
     let request = Request {
         arch: board.arch,
-        kernel_suite: recipe.kernel_suite.clone().unwrap_or_else(|| format!("{suite}-backports")),
+        kernel_suite: recipe
+            .kernel_suite
+            .clone()
+            .unwrap_or_else(|| format!("{suite}-backports")),
         suite,
         kernel_package: board.kernel_package.clone(),
         packages: feature::packages(features),
     };
-    let freshness = if arguments.refresh { Freshness::Refetched } else { Freshness::Cached };
-    let mirror = || arguments.mirror.as_deref().map_or_else(apt::system, |uri| Ok(apt::Source::given(uri)));
+    let freshness = if arguments.refresh {
+        Freshness::Refetched
+    } else {
+        Freshness::Cached
+    };
+    let mirror = || {
+        arguments
+            .mirror
+            .as_deref()
+            .map_or_else(apt::system, |uri| Ok(apt::Source::given(uri)))
+    };
     let unpacked = request.unpacked(&packages::cache_directory()?, freshness, mirror)?;
-    Ok(Sources { tree: Tree::open(&unpacked.root)?, packages: unpacked.packages, keep: true })
+    Ok(Sources {
+        tree: Tree::open(&unpacked.root)?,
+        packages: unpacked.packages,
+        keep: true,
+    })
 }
 
 fn build_time(recipe: &Recipe, kernel: &Kernel, tree: &Tree) -> Result<u64> {
@@ -257,11 +306,18 @@ fn write_out(
     let mut files = Vec::new();
     let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
         replace_file(&out.join(name), bytes)?;
-        files.push(Written { name: name.to_owned(), size: bytes.len(), sha256: hex(&Sha256::digest(bytes)) });
+        files.push(Written {
+            name: name.to_owned(),
+            size: bytes.len(),
+            sha256: hex(&Sha256::digest(bytes)),
+        });
         Ok(())
     };
     let file = &kernel.file;
-    write("kernel", &fs::read(file).with_context(|| file.display().to_string())?)?;
+    write(
+        "kernel",
+        &fs::read(file).with_context(|| file.display().to_string())?,
+    )?;
     write(&format!("initramfs.cpio.{}", compression.extension()), packed)?;
     for name in &board.device_trees {
         write(name, &kernel.device_tree(&sources.tree, name)?)?;
@@ -288,5 +344,9 @@ fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn tell(out: &Path, archive: &Archive, packed: usize, started: Instant) {
     print!("{}", report::sizes(archive, packed));
-    println!("{}: {packed} bytes in {:.1} s", out.display(), started.elapsed().as_secs_f64());
+    println!(
+        "{}: {packed} bytes in {:.1} s",
+        out.display(),
+        started.elapsed().as_secs_f64()
+    );
 }

@@ -34,7 +34,13 @@ pub fn compose(
     let mut archive = Archive::default();
     archive.file("init", 0o755, given.executable, Part::Executable)?;
     skeleton(&mut archive, board.arch)?;
-    lifeboot_settings(&mut archive, info, given.authorized_keys, given.trusted_keys, given.config)?;
+    lifeboot_settings(
+        &mut archive,
+        info,
+        given.authorized_keys,
+        given.trusted_keys,
+        given.config,
+    )?;
     userland::settings(&mut archive)?;
     archive.cut();
     if features.contains_key("core") {
@@ -43,7 +49,10 @@ pub fn compose(
     modules(&mut archive, tree, board, features, kernel)?;
     userland::programs(&mut archive, tree, board.arch, features.values())?;
     userland::applets(&mut archive)?;
-    for directory in features.values().filter_map(|feature| feature.certificates.as_deref()) {
+    for directory in features
+        .values()
+        .filter_map(|feature| feature.certificates.as_deref())
+    {
         userland::certificates(&mut archive, tree, directory)?;
     }
     archive.cut();
@@ -54,7 +63,9 @@ pub fn compose(
 /// Directories, the links of a merged /usr, the two devices the kernel and PID 1 open before /dev is mounted, and the
 /// names the executable is called by.
 fn skeleton(archive: &mut Archive, arch: Arch) -> Result<()> {
-    for directory in ["dev", "etc", "mnt", "proc", "run", "sys", "usr/bin", "usr/lib", "usr/sbin", "var"] {
+    for directory in [
+        "dev", "etc", "mnt", "proc", "run", "sys", "usr/bin", "usr/lib", "usr/sbin", "var",
+    ] {
         archive.directory(directory, 0o755)?;
     }
     archive.directory("root", 0o700)?;
@@ -79,7 +90,8 @@ fn lifeboot_settings(
 ) -> Result<()> {
     let mut text = serde_json::to_vec(info).context(image::IMAGE_INFO)?;
     text.push(b'\n');
-    let mut put = |path: &str, bytes| archive.file(path.trim_start_matches('/'), 0o644, bytes, Part::Settings);
+    let mut put =
+        |path: &str, bytes| archive.file(path.trim_start_matches('/'), 0o644, bytes, Part::Settings);
     put(image::IMAGE_INFO, text)?;
     if let Some(config) = config {
         put(image::CONFIG, config)?;
@@ -106,19 +118,29 @@ fn modules(
     let who = |module: &str, file: &str| format!("{file}: module {module}");
     let board_file = format!("{}.toml", board.name);
     for module in board.modules.network.keys().chain(board.modules.devices.keys()) {
-        available.choose(module, Need::Required, &mut chosen).with_context(|| who(module, &board_file))?;
+        available
+            .choose(module, Need::Required, &mut chosen)
+            .with_context(|| who(module, &board_file))?;
     }
     for module in features.values().flat_map(|feature| feature.modules.keys()) {
-        available.choose(module, Need::Required, &mut chosen).with_context(|| who(module, "features.toml"))?;
+        available
+            .choose(module, Need::Required, &mut chosen)
+            .with_context(|| who(module, "features.toml"))?;
     }
     for module in board.modules.optional.keys() {
-        available.choose(module, Need::Optional, &mut chosen).with_context(|| who(module, &board_file))?;
+        available
+            .choose(module, Need::Optional, &mut chosen)
+            .with_context(|| who(module, &board_file))?;
     }
     let base = format!("usr/lib/modules/{}", kernel.release);
-    let mut put = |name: &str, bytes: Vec<u8>| archive.file(&format!("{base}/{name}"), 0o644, bytes, Part::Modules);
+    let mut put =
+        |name: &str, bytes: Vec<u8>| archive.file(&format!("{base}/{name}"), 0o644, bytes, Part::Modules);
     put("modules.dep", chosen.dep().into_bytes())?;
     put("modules.alias", chosen.alias().into_bytes())?;
     put("modules.softdep", chosen.softdep().into_bytes())?;
     put("modules.builtin", available.builtin_list())?;
-    chosen.into_modules().into_iter().try_for_each(|Module { path, bytes, .. }| put(&path, bytes))
+    chosen
+        .into_modules()
+        .into_iter()
+        .try_for_each(|Module { path, bytes, .. }| put(&path, bytes))
 }

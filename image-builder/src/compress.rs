@@ -59,7 +59,10 @@ impl Compression {
             (&[0xfd, b'7', b'z', b'X', b'Z', 0], Self::Xz),
             (&LZ4_MAGIC, Self::Lz4),
         ];
-        known.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, compression)| *compression)
+        known
+            .iter()
+            .find(|(magic, _)| bytes.starts_with(magic))
+            .map(|(_, compression)| *compression)
     }
 
     /// The level that is used when none is given. For zstd a slow one, since what it is slow on is kept, see [`Store`];
@@ -93,8 +96,14 @@ impl Compression {
                 Some(store) => store.pack(self, bytes, level),
                 None => self.pack(bytes, level),
             };
-            let running: Vec<_> = segments.iter().map(|bytes| scope.spawn(move || one(bytes))).collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("zstd: gave up"))).collect()
+            let running: Vec<_> = segments
+                .iter()
+                .map(|bytes| scope.spawn(move || one(bytes)))
+                .collect();
+            running
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| bail!("zstd: gave up")))
+                .collect()
         });
         Ok(packed.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
@@ -104,7 +113,11 @@ impl Compression {
         let levels = self.levels();
         if !levels.contains(&level) {
             let name = format!("{self:?}").to_lowercase();
-            bail!("{name} has the levels {} to {}, not {level}", levels.start(), levels.end());
+            bail!(
+                "{name} has the levels {} to {}, not {level}",
+                levels.start(),
+                levels.end()
+            );
         }
         match self {
             Self::Zstd => zstd_pack(bytes, level),
@@ -197,16 +210,25 @@ impl Store {
     }
 
     fn pack(&self, compression: Compression, bytes: &[u8], level: i32) -> Result<Vec<u8>> {
-        let settings = format!("{compression:?} {level} {WINDOW_LOG} {}\n", zstd::zstd_safe::version_number());
-        let key = hex(&Sha256::new().chain_update(settings).chain_update(bytes).finalize());
+        let settings = format!(
+            "{compression:?} {level} {WINDOW_LOG} {}\n",
+            zstd::zstd_safe::version_number()
+        );
+        let key = hex(&Sha256::new()
+            .chain_update(settings)
+            .chain_update(bytes)
+            .finalize());
         let path = self.directory.join(format!("{key}.{}", compression.extension()));
         if let Ok(packed) = fs::read(&path)
-            && compression.unpack(&packed).is_ok_and(|unpacked| unpacked == bytes)
+            && compression
+                .unpack(&packed)
+                .is_ok_and(|unpacked| unpacked == bytes)
         {
             return Ok(packed);
         }
         let packed = compression.pack(bytes, level)?;
-        self.keep(&path, &packed).with_context(|| path.display().to_string())?;
+        self.keep(&path, &packed)
+            .with_context(|| path.display().to_string())?;
         Ok(packed)
     }
 
@@ -216,7 +238,12 @@ impl Store {
         fresh.write_all(packed)?;
         fresh.persist(path)?;
         let mut all: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.directory)?
-            .filter_map(|entry| Some((entry.as_ref().ok()?.metadata().ok()?.modified().ok()?, entry.ok()?.path())))
+            .filter_map(|entry| {
+                Some((
+                    entry.as_ref().ok()?.metadata().ok()?.modified().ok()?,
+                    entry.ok()?.path(),
+                ))
+            })
             .collect();
         all.sort();
         let many = all.len().saturating_sub(KEPT);
@@ -250,13 +277,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().join("packed"));
         let segments = [b"one".to_vec(), b"two".to_vec()];
-        let first = Compression::Zstd.pack_segments(&segments, 3, Some(&store)).unwrap();
+        let first = Compression::Zstd
+            .pack_segments(&segments, 3, Some(&store))
+            .unwrap();
         assert_eq!(Compression::Zstd.unpack(&first).unwrap(), b"onetwo");
         for entry in fs::read_dir(directory.path().join("packed")).unwrap() {
             fs::write(entry.unwrap().path(), b"damaged").unwrap();
         }
-        assert_eq!(Compression::Zstd.pack_segments(&segments, 3, Some(&store)).unwrap(), first);
-        assert_eq!(Compression::Zstd.pack_segments(&segments, 3, None).unwrap(), first);
+        assert_eq!(
+            Compression::Zstd
+                .pack_segments(&segments, 3, Some(&store))
+                .unwrap(),
+            first
+        );
+        assert_eq!(
+            Compression::Zstd.pack_segments(&segments, 3, None).unwrap(),
+            first
+        );
     }
 
     #[test]

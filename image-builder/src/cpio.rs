@@ -12,8 +12,14 @@ const HEADER: usize = 110;
 const TRAILER: &str = "TRAILER!!!";
 
 /// File type bits of `st_mode`.
-const TYPES: [(char, u32); 6] =
-    [('f', 0o100_000), ('d', 0o040_000), ('l', 0o120_000), ('c', 0o020_000), ('b', 0o060_000), ('p', 0o010_000)];
+const TYPES: [(char, u32); 6] = [
+    ('f', 0o100_000),
+    ('d', 0o040_000),
+    ('l', 0o120_000),
+    ('c', 0o020_000),
+    ('b', 0o060_000),
+    ('p', 0o010_000),
+];
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,15 +63,27 @@ pub struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// All entries carry the one time.
     pub fn new(out: W, time: u64) -> Self {
-        Self { out, inode: 0, time: u32::try_from(time).unwrap_or(u32::MAX) }
+        Self {
+            out,
+            inode: 0,
+            time: u32::try_from(time).unwrap_or(u32::MAX),
+        }
     }
 
     /// Writes one entry; `path` without a leading slash.
     pub fn entry(&mut self, path: &str, node: Node, data: &[u8]) -> io::Result<()> {
         self.inode += 1;
-        let kind = TYPES.iter().find(|(letter, _)| *letter == node.kind).map_or(0, |(_, bits)| *bits);
+        let kind = TYPES
+            .iter()
+            .find(|(letter, _)| *letter == node.kind)
+            .map_or(0, |(_, bits)| *bits);
         let links = if node.kind == 'd' { 2 } else { 1 };
-        self.header(path, [self.inode, kind | node.mode, links, self.time], node.device, data.len())?;
+        self.header(
+            path,
+            [self.inode, kind | node.mode, links, self.time],
+            node.device,
+            data.len(),
+        )?;
         self.out.write_all(data)?;
         self.pad(data.len())
     }
@@ -81,7 +99,9 @@ impl<W: Write> Writer<W> {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: larger than 4 GiB")))?;
         let name_size = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
         let [inode, mode, links, time] = fields;
-        let fields = [inode, mode, 0, 0, links, time, size, 0, 0, device.0, device.1, name_size, 0];
+        let fields = [
+            inode, mode, 0, 0, links, time, size, 0, 0, device.0, device.1, name_size, 0,
+        ];
         self.out.write_all(MAGIC)?;
         for field in fields {
             write!(self.out, "{field:08x}")?;
@@ -93,7 +113,8 @@ impl<W: Write> Writer<W> {
 
     fn pad(&mut self, written: usize) -> io::Result<()> {
         let zeros = [0_u8; 3];
-        self.out.write_all(zeros.get(..padding(written)).unwrap_or_default())
+        self.out
+            .write_all(zeros.get(..padding(written)).unwrap_or_default())
     }
 }
 
@@ -102,33 +123,62 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry<'_>>, BadArchive> {
     let mut entries = Vec::new();
     let mut at = 0;
     loop {
-        let cut = BadArchive::CutShort { at, entries: entries.len() };
+        let cut = BadArchive::CutShort {
+            at,
+            entries: entries.len(),
+        };
         let header = bytes.get(at..at + HEADER).ok_or(cut)?;
-        let not = BadArchive::NotAnEntry { at, entries: entries.len() };
+        let not = BadArchive::NotAnEntry {
+            at,
+            entries: entries.len(),
+        };
         let fields = fields(header).ok_or(not)?;
         let size = |index: usize| fields.get(index).map_or(0, |field: &u32| *field as usize);
         let (name_size, data_size) = (size(11), size(6));
         let name_from = at + HEADER;
         let data_from = name_from + name_size + padding(HEADER + name_size);
-        let cut = BadArchive::CutShort { at, entries: entries.len() };
-        let (Some(name), Some(data)) =
-            (bytes.get(name_from..name_from + name_size), bytes.get(data_from..data_from + data_size))
-        else {
+        let cut = BadArchive::CutShort {
+            at,
+            entries: entries.len(),
+        };
+        let (Some(name), Some(data)) = (
+            bytes.get(name_from..name_from + name_size),
+            bytes.get(data_from..data_from + data_size),
+        ) else {
             return Err(cut);
         };
         let path = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
         at = data_from + data_size + padding(data_size);
         if path == TRAILER {
-            at += bytes.get(at..).unwrap_or_default().iter().take_while(|byte| **byte == 0).count();
+            at += bytes
+                .get(at..)
+                .unwrap_or_default()
+                .iter()
+                .take_while(|byte| **byte == 0)
+                .count();
             if at >= bytes.len() {
                 return Ok(entries);
             }
             continue;
         }
         let mode = fields.get(1).copied().unwrap_or_default();
-        let kind = TYPES.iter().find(|(_, bits)| *bits == mode & 0o170_000).map_or('?', |(letter, _)| *letter);
-        let device = (fields.get(9).copied().unwrap_or_default(), fields.get(10).copied().unwrap_or_default());
-        entries.push(Entry { path, node: Node { kind, mode: mode & 0o7777, device }, data });
+        let kind = TYPES
+            .iter()
+            .find(|(_, bits)| *bits == mode & 0o170_000)
+            .map_or('?', |(letter, _)| *letter);
+        let device = (
+            fields.get(9).copied().unwrap_or_default(),
+            fields.get(10).copied().unwrap_or_default(),
+        );
+        entries.push(Entry {
+            path,
+            node: Node {
+                kind,
+                mode: mode & 0o7777,
+                device,
+            },
+            data,
+        });
     }
 }
 
@@ -147,14 +197,50 @@ fn padding(length: usize) -> usize {
 mod tests {
     use super::*;
 
-    const FILE: Node = Node { kind: 'f', mode: 0o644, device: (0, 0) };
+    const FILE: Node = Node {
+        kind: 'f',
+        mode: 0o644,
+        device: (0, 0),
+    };
 
     fn sample() -> Vec<u8> {
         let mut writer = Writer::new(Vec::new(), 1_700_000_000);
-        writer.entry("init", Node { mode: 0o755, ..FILE }, b"12345").unwrap();
-        writer.entry("dev", Node { kind: 'd', mode: 0o755, device: (0, 0) }, b"").unwrap();
-        writer.entry("dev/null", Node { kind: 'c', mode: 0o666, device: (1, 3) }, b"").unwrap();
-        writer.entry("bin", Node { kind: 'l', mode: 0o777, device: (0, 0) }, b"usr/bin").unwrap();
+        writer
+            .entry("init", Node { mode: 0o755, ..FILE }, b"12345")
+            .unwrap();
+        writer
+            .entry(
+                "dev",
+                Node {
+                    kind: 'd',
+                    mode: 0o755,
+                    device: (0, 0),
+                },
+                b"",
+            )
+            .unwrap();
+        writer
+            .entry(
+                "dev/null",
+                Node {
+                    kind: 'c',
+                    mode: 0o666,
+                    device: (1, 3),
+                },
+                b"",
+            )
+            .unwrap();
+        writer
+            .entry(
+                "bin",
+                Node {
+                    kind: 'l',
+                    mode: 0o777,
+                    device: (0, 0),
+                },
+                b"usr/bin",
+            )
+            .unwrap();
         writer.finish().unwrap()
     }
 
@@ -166,7 +252,14 @@ mod tests {
         let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
         assert_eq!(paths, ["init", "dev", "dev/null", "bin"]);
         assert_eq!(entries[0].data, b"12345");
-        assert_eq!(entries[2].node, Node { kind: 'c', mode: 0o666, device: (1, 3) });
+        assert_eq!(
+            entries[2].node,
+            Node {
+                kind: 'c',
+                mode: 0o666,
+                device: (1, 3)
+            }
+        );
         assert_eq!(entries[3].data, b"usr/bin");
     }
 
@@ -175,7 +268,10 @@ mod tests {
         let bytes = sample();
         let end = bytes.len() - 124;
         for length in 0..end {
-            assert!(matches!(read(&bytes[..length]), Err(BadArchive::CutShort { .. })), "{length}");
+            assert!(
+                matches!(read(&bytes[..length]), Err(BadArchive::CutShort { .. })),
+                "{length}"
+            );
         }
     }
 
@@ -183,6 +279,9 @@ mod tests {
     fn garbage_is_named_by_its_place() {
         let mut bytes = sample();
         bytes[124] = b'x';
-        assert_eq!(read(&bytes).unwrap_err().to_string(), "no newc entry at byte 124, after 1 entries");
+        assert_eq!(
+            read(&bytes).unwrap_err().to_string(),
+            "no newc entry at byte 124, after 1 entries"
+        );
     }
 }

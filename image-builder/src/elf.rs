@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use object::Endianness;
 use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
-use object::Endianness;
 
 use crate::board::Arch;
 use crate::tree::Tree;
@@ -37,7 +37,11 @@ pub fn wants(bytes: &[u8], arch: Arch) -> Result<Option<Wants>> {
     let endian = header.endian()?;
     let machine = header.e_machine(endian);
     if machine != arch.elf_machine() {
-        bail!("built for another machine (ELF machine {}, wanted {})", machine.0, arch.elf_machine().0);
+        bail!(
+            "built for another machine (ELF machine {}, wanted {})",
+            machine.0,
+            arch.elf_machine().0
+        );
     }
     let mut wants = Wants::default();
     let segments = header.program_headers(endian, bytes)?;
@@ -59,19 +63,33 @@ fn read_dynamic(
     bytes: &[u8],
     wants: &mut Wants,
 ) -> Result<()> {
-    let value = |tag| entries.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
-    let (Some(address), Some(size)) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) else { return Ok(()) };
+    let value = |tag| {
+        entries
+            .iter()
+            .find(|entry| entry.tag(endian) == tag)
+            .map(|entry| entry.val(endian))
+    };
+    let (Some(address), Some(size)) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) else {
+        return Ok(());
+    };
     let strings = segments
         .iter()
         .find_map(|segment| segment.data_range(endian, bytes, address, size).ok().flatten())
         .context("string table outside the file")?;
-    for entry in entries.iter().take_while(|entry| entry.tag(endian) != elf::DT_NULL) {
+    for entry in entries
+        .iter()
+        .take_while(|entry| entry.tag(endian) != elf::DT_NULL)
+    {
         let tag = entry.tag(endian);
         if !matches!(tag, elf::DT_NEEDED | elf::DT_RUNPATH | elf::DT_RPATH) {
             continue;
         }
-        let from = usize::try_from(entry.val(endian)).ok().and_then(|offset| strings.get(offset..));
-        let name = from.and_then(|rest| rest.split(|byte| *byte == 0).next()).context("name outside the string table")?;
+        let from = usize::try_from(entry.val(endian))
+            .ok()
+            .and_then(|offset| strings.get(offset..));
+        let name = from
+            .and_then(|rest| rest.split(|byte| *byte == 0).next())
+            .context("name outside the string table")?;
         let name = String::from_utf8_lossy(name).into_owned();
         if tag == elf::DT_NEEDED {
             wants.needed.push(name);
@@ -85,12 +103,18 @@ fn read_dynamic(
 impl<'a> Libraries<'a> {
     /// None yet.
     pub fn new(tree: &'a Tree, arch: Arch) -> Self {
-        Self { tree, arch, found: BTreeMap::new() }
+        Self {
+            tree,
+            arch,
+            found: BTreeMap::new(),
+        }
     }
 
     /// Takes everything a program names, and everything that names.
     pub fn add_program(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        let Some(wants) = wants(bytes, self.arch).with_context(|| path.to_owned())? else { return Ok(()) };
+        let Some(wants) = wants(bytes, self.arch).with_context(|| path.to_owned())? else {
+            return Ok(());
+        };
         let linker = wants.interpreter.clone();
         if let Some(linker) = &linker {
             let place = under_usr(linker);
@@ -119,16 +143,28 @@ impl<'a> Libraries<'a> {
             .iter()
             .map(|path| path.replace("${ORIGIN}", origin).replace("$ORIGIN", origin))
             .collect();
-        wants.needed.iter().try_for_each(|name| self.add(name, path, &run_paths))
+        wants
+            .needed
+            .iter()
+            .try_for_each(|name| self.add(name, path, &run_paths))
     }
 
     fn add(&mut self, name: &str, who: &str, run_paths: &[String]) -> Result<()> {
         // The dynamic linker is a library too; it is there already, under the name programs ask for.
-        if self.found.keys().any(|path| path.rsplit('/').next() == Some(name)) {
+        if self
+            .found
+            .keys()
+            .any(|path| path.rsplit('/').next() == Some(name))
+        {
             return Ok(());
         }
         let triplet = self.arch.triplet();
-        let usual = [format!("/usr/lib/{triplet}"), format!("/lib/{triplet}"), "/usr/lib".into(), "/lib".into()];
+        let usual = [
+            format!("/usr/lib/{triplet}"),
+            format!("/lib/{triplet}"),
+            "/usr/lib".into(),
+            "/lib".into(),
+        ];
         let directories = run_paths.iter().chain(&usual);
         let Some(path) = directories
             .map(|directory| format!("{directory}/{name}"))
@@ -137,7 +173,9 @@ impl<'a> Libraries<'a> {
             bail!("{who}: needs {name}, which no package brings");
         };
         let bytes = self.tree.read(&path)?;
-        let wants = wants(&bytes, self.arch).with_context(|| path.clone())?.unwrap_or_default();
+        let wants = wants(&bytes, self.arch)
+            .with_context(|| path.clone())?
+            .unwrap_or_default();
         self.found.insert(under_usr(&path), bytes);
         self.close(&path, &wants)
     }
@@ -146,7 +184,10 @@ impl<'a> Libraries<'a> {
 /// The path in an image with merged /usr, without a leading slash.
 pub fn under_usr(path: &str) -> String {
     let path = path.trim_start_matches('/');
-    if ["bin/", "sbin/", "lib/", "lib64/"].iter().any(|top| path.starts_with(top)) {
+    if ["bin/", "sbin/", "lib/", "lib64/"]
+        .iter()
+        .any(|top| path.starts_with(top))
+    {
         return format!("usr/{path}");
     }
     path.to_owned()
@@ -165,17 +206,33 @@ mod tests {
     #[test]
     fn this_very_test_names_libc_and_a_linker() {
         let me = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        let arch = if cfg!(target_arch = "x86_64") { Arch::X86_64 } else { Arch::Aarch64 };
+        let arch = if cfg!(target_arch = "x86_64") {
+            Arch::X86_64
+        } else {
+            Arch::Aarch64
+        };
         let found = wants(&me, arch).unwrap().unwrap();
         assert!(found.needed.iter().any(|name| name == "libc.so.6"), "{found:?}");
         assert!(found.interpreter.is_some());
-        let other = if arch == Arch::X86_64 { Arch::Aarch64 } else { Arch::X86_64 };
-        assert!(wants(&me, other).unwrap_err().to_string().starts_with("built for another machine"));
+        let other = if arch == Arch::X86_64 {
+            Arch::Aarch64
+        } else {
+            Arch::X86_64
+        };
+        assert!(
+            wants(&me, other)
+                .unwrap_err()
+                .to_string()
+                .starts_with("built for another machine")
+        );
     }
 
     #[test]
     fn paths_move_under_usr() {
-        assert_eq!(under_usr("/lib64/ld-linux-x86-64.so.2"), "usr/lib64/ld-linux-x86-64.so.2");
+        assert_eq!(
+            under_usr("/lib64/ld-linux-x86-64.so.2"),
+            "usr/lib64/ld-linux-x86-64.so.2"
+        );
         assert_eq!(under_usr("/usr/lib/x"), "usr/lib/x");
     }
 }

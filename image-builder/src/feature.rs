@@ -37,12 +37,17 @@ pub struct Feature {
 /// The chosen features, in alphabetical order.
 pub type Features = BTreeMap<String, Feature>;
 
+/// Every feature there is.
+pub fn all(directory: Option<&Path>) -> Result<Features> {
+    match directory {
+        Some(directory) => read_toml(&directory.join("features.toml")),
+        None => toml::from_str(EMBEDDED).context("features.toml"),
+    }
+}
+
 /// Reads the features file and keeps what was asked for.
 pub fn choose(names: &[String], directory: Option<&Path>) -> Result<Features> {
-    let known: Features = match directory {
-        Some(directory) => read_toml(&directory.join("features.toml"))?,
-        None => toml::from_str(EMBEDDED).context("features.toml")?,
-    };
+    let known = all(directory)?;
     let mut chosen = Features::new();
     for name in names {
         let Some(feature) = known.get(name) else {
@@ -57,7 +62,10 @@ pub fn choose(names: &[String], directory: Option<&Path>) -> Result<Features> {
 
 /// Every package the features take files from.
 pub fn packages(features: &Features) -> BTreeSet<String> {
-    features.values().flat_map(|feature| feature.packages.iter().cloned()).collect()
+    features
+        .values()
+        .flat_map(|feature| feature.packages.iter().cloned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -73,6 +81,9 @@ mod tests {
     #[test]
     fn an_unknown_feature_is_answered_with_the_known_ones() {
         let error = choose(&["zfs".to_owned()], None).unwrap_err().to_string();
-        assert!(error.starts_with("unknown feature 'zfs'; known are core "), "{error}");
+        assert!(
+            error.starts_with("unknown feature 'zfs'; known are core "),
+            "{error}"
+        );
     }
 }

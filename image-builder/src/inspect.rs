@@ -49,6 +49,8 @@ struct Findings {
     /// Bytes of all files together.
     unpacked: u64,
     entries: usize,
+    /// Entries left out of the listing because their names are not UTF-8.
+    unnamed: usize,
     /// Only of an image this builder made.
     image: Option<ImageInfo>,
     /// From os-release, of an OS image.
@@ -82,9 +84,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut magic = [0_u8; 4];
     let size = fs::metadata(file).with_context(about)?.len();
     if size < 4 {
-        bail!("{}: {size} bytes are neither an initramfs nor a squashfs", file.display());
+        bail!(
+            "{}: {size} bytes are neither an initramfs nor a squashfs",
+            file.display()
+        );
     }
-    std::io::Read::read_exact(&mut fs::File::open(file).with_context(about)?, &mut magic).with_context(about)?;
+    std::io::Read::read_exact(&mut fs::File::open(file).with_context(about)?, &mut magic)
+        .with_context(about)?;
     let (mut findings, entries) = if &magic == b"hsqs" {
         squashfs::read(file).with_context(about)?
     } else {
@@ -94,8 +100,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     findings.entries = entries.len();
     findings.unpacked = entries.iter().map(|entry| entry.size).sum();
     findings.kernels = kernels(&entries);
-    findings.has_kernel =
-        arguments.kernel.as_ref().map(|release| findings.kernels.iter().any(|(known, _)| known == release));
+    findings.has_kernel = arguments
+        .kernel
+        .as_ref()
+        .map(|release| findings.kernels.iter().any(|(known, _)| known == release));
     findings.signature = signature(file, arguments.key.as_deref())?;
     match &findings.signature {
         Some(Signature::Bad(why)) => findings.problems.push(format!("signature: {why}")),
@@ -121,7 +129,10 @@ fn kernels(entries: &[ListingEntry]) -> Vec<(String, usize)> {
     let mut found: Vec<(String, usize)> = Vec::new();
     for entry in entries {
         let path = entry.path.strip_prefix("usr/").unwrap_or(&entry.path);
-        let Some((release, rest)) = path.strip_prefix("lib/modules/").and_then(|path| path.split_once('/')) else {
+        let Some((release, rest)) = path
+            .strip_prefix("lib/modules/")
+            .and_then(|path| path.split_once('/'))
+        else {
             continue;
         };
         let module = rest.rsplit('/').next().is_some_and(|name| name.contains(".ko")) && entry.kind == 'f';
@@ -139,29 +150,53 @@ fn signature(file: &Path, key: Option<&Path>) -> Result<Option<Signature>> {
     if !path.exists() {
         return Ok(None);
     }
-    let Some(key) = key else { return Ok(Some(Signature::NotChecked)) };
+    let Some(key) = key else {
+        return Ok(Some(Signature::NotChecked));
+    };
     let key = minisign::PublicKey::from_file(key).with_context(|| key.display().to_string())?;
     let signature = match minisign::SignatureBox::from_file(&path) {
         Ok(signature) => signature,
         Err(error) => return Ok(Some(Signature::Bad(error.to_string()))),
     };
     let open = fs::File::open(file).with_context(|| file.display().to_string())?;
-    Ok(Some(match minisign::verify(&key, &signature, open, true, false, false) {
-        Ok(()) => Signature::Good(signature.trusted_comment().unwrap_or_default()),
-        Err(error) => Signature::Bad(error.to_string()),
-    }))
+    Ok(Some(
+        match minisign::verify(&key, &signature, open, true, false, false) {
+            Ok(()) => Signature::Good(signature.trusted_comment().unwrap_or_default()),
+            Err(error) => Signature::Bad(error.to_string()),
+        },
+    ))
 }
 
 fn text(findings: &Findings) -> String {
     let mut lines = vec![
         ("kind", findings.kind.to_owned()),
         ("size", format!("{} bytes", findings.size)),
-        ("compression", findings.compression.clone().unwrap_or_else(|| "none".to_owned())),
-        ("entries", format!("{}, {} bytes unpacked", findings.entries, findings.unpacked)),
+        (
+            "compression",
+            findings.compression.clone().unwrap_or_else(|| "none".to_owned()),
+        ),
+        (
+            "entries",
+            format!("{}, {} bytes unpacked", findings.entries, findings.unpacked),
+        ),
     ];
+    if findings.unnamed > 0 {
+        lines.push(("not listed", format!("{} names are not UTF-8", findings.unnamed)));
+    }
     if let Some(image) = &findings.image {
-        let ImageInfo { name, version, board, arch, kernel, build_time, features } = image;
-        lines.push(("image", format!("{name} {version} for {board} ({arch}), built at {build_time}")));
+        let ImageInfo {
+            name,
+            version,
+            board,
+            arch,
+            kernel,
+            build_time,
+            features,
+        } = image;
+        lines.push((
+            "image",
+            format!("{name} {version} for {board} ({arch}), built at {build_time}"),
+        ));
         lines.push(("kernel", kernel.clone()));
         lines.push(("features", features.join(" ")));
     }
@@ -171,15 +206,29 @@ fn text(findings: &Findings) -> String {
         lines.push(("modules", format!("{count} for {release}")));
     }
     if let Some(present) = findings.has_kernel {
-        lines.push(("asked kernel", if present { "its modules are there" } else { "has no modules here" }.to_owned()));
+        lines.push((
+            "asked kernel",
+            if present {
+                "its modules are there"
+            } else {
+                "has no modules here"
+            }
+            .to_owned(),
+        ));
     }
-    lines.push(("signature", match &findings.signature {
-        None => "none".to_owned(),
-        Some(Signature::Good(comment)) => format!("good: {comment}"),
-        Some(Signature::Bad(why)) => format!("bad: {why}"),
-        Some(Signature::NotChecked) => "there, not checked (--key)".to_owned(),
-    }));
-    let mut text: String = lines.iter().map(|(name, value)| format!("{name:<13}{value}\n")).collect();
+    lines.push((
+        "signature",
+        match &findings.signature {
+            None => "none".to_owned(),
+            Some(Signature::Good(comment)) => format!("good: {comment}"),
+            Some(Signature::Bad(why)) => format!("bad: {why}"),
+            Some(Signature::NotChecked) => "there, not checked (--key)".to_owned(),
+        },
+    ));
+    let mut text: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name:<13}{value}\n"))
+        .collect();
     text.extend(findings.listing.iter().map(|line| format!("{line}\n")));
     text
 }

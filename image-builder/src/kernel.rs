@@ -31,7 +31,11 @@ impl Kernel {
                 if let Some(file) = file
                     && !found.iter().any(|kernel: &Self| kernel.release == name)
                 {
-                    found.push(Self { modules: format!("{base}/{name}"), release: name, file });
+                    found.push(Self {
+                        modules: format!("{base}/{name}"),
+                        release: name,
+                        file,
+                    });
                 }
             }
         }
@@ -43,15 +47,25 @@ impl Kernel {
             ([_], _) => found.pop().context("kernel"),
             ([], Some(release)) => bail!("no kernel {release} with modules in the tree"),
             ([], None) => bail!("no kernel with modules in the tree"),
-            (many, _) => bail!("{} kernels in the tree, name one with --kernel: {}", many.len(), many.join(" ")),
+            (many, _) => bail!(
+                "{} kernels in the tree, name one with --kernel: {}",
+                many.len(),
+                many.join(" ")
+            ),
         }
     }
 
     /// A device tree of this kernel by file name, in any vendor's directory.
     pub fn device_tree(&self, tree: &Tree, name: &str) -> Result<Vec<u8>> {
-        let places = [format!("{}/dtb", self.modules), format!("/usr/lib/linux-image-{}", self.release)];
+        let places = [
+            format!("{}/dtb", self.modules),
+            format!("/usr/lib/linux-image-{}", self.release),
+        ];
         for place in &places {
-            let vendors = tree.names(place).into_iter().map(|vendor| format!("{place}/{vendor}/{name}"));
+            let vendors = tree
+                .names(place)
+                .into_iter()
+                .map(|vendor| format!("{place}/{vendor}/{name}"));
             for path in vendors.chain([format!("{place}/{name}")]) {
                 if tree.find(&path).is_some_and(|file| file.is_file()) {
                     return tree.read(&path);
@@ -63,7 +77,8 @@ impl Kernel {
 
     /// When the kernel was packed: the newest time among its files, in seconds since 1970.
     pub fn packed_at(&self, tree: &Tree) -> Result<u64> {
-        let listings = ["modules.builtin", "modules.order"].map(|name| tree.find(&format!("{}/{name}", self.modules)));
+        let listings =
+            ["modules.builtin", "modules.order"].map(|name| tree.find(&format!("{}/{name}", self.modules)));
         let mut newest = 0;
         for file in listings.into_iter().flatten().chain([self.file.clone()]) {
             let modified = fs::metadata(&file).and_then(|meta| meta.modified());
@@ -98,14 +113,23 @@ mod tests {
 
     #[test]
     fn both_layouts_are_found() {
-        let (_keep, new) = tree(&["usr/lib/modules/7.2/vmlinuz", "usr/lib/modules/7.2/dtb/broadcom/pi.dtb"]);
+        let (_keep, new) = tree(&[
+            "usr/lib/modules/7.2/vmlinuz",
+            "usr/lib/modules/7.2/dtb/broadcom/pi.dtb",
+        ]);
         let kernel = Kernel::find(&new, None).unwrap();
         assert_eq!(kernel.release, "7.2");
-        assert_eq!(kernel.device_tree(&new, "pi.dtb").unwrap(), b"usr/lib/modules/7.2/dtb/broadcom/pi.dtb");
+        assert_eq!(
+            kernel.device_tree(&new, "pi.dtb").unwrap(),
+            b"usr/lib/modules/7.2/dtb/broadcom/pi.dtb"
+        );
         let (_keep, old) = tree(&["boot/vmlinuz-6.1", "lib/modules/6.1/modules.order"]);
         assert_eq!(Kernel::find(&old, None).unwrap().modules, "/lib/modules/6.1");
         let (_keep, merged) = tree(&["boot/vmlinuz-6.12", "usr/lib/modules/6.12/modules.order"]);
-        assert_eq!(Kernel::find(&merged, None).unwrap().modules, "/usr/lib/modules/6.12");
+        assert_eq!(
+            Kernel::find(&merged, None).unwrap().modules,
+            "/usr/lib/modules/6.12"
+        );
     }
 
     #[test]

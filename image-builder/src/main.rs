@@ -15,6 +15,7 @@ mod elf;
 mod feature;
 mod inspect;
 mod kernel;
+mod list;
 mod modules;
 mod packages;
 mod plan;
@@ -45,9 +46,11 @@ struct Arguments {
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once")]
 enum Command {
     Build(build::Arguments),
     Inspect(inspect::Arguments),
+    List(list::Arguments),
     Keygen(sign::KeygenArguments),
     Plan(plan::Arguments),
     Run(run::Arguments),
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Build(arguments) => build::run(arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::List(arguments) => list::run(&arguments),
         Command::Keygen(arguments) => sign::keygen(&arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Run(arguments) => run::run(&arguments),

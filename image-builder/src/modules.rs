@@ -59,9 +59,14 @@ impl<'a> Available<'a> {
     /// The modules below a modules directory of the tree.
     pub fn read(tree: &'a Tree, base: &str) -> Result<Self> {
         let mut paths = BTreeMap::new();
-        let directory = tree.find(base).with_context(|| format!("{base}: not in the tree"))?;
+        let directory = tree
+            .find(base)
+            .with_context(|| format!("{base}: not in the tree"))?;
         for entry in walk(&directory.join("kernel"))? {
-            let file = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let file = entry
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if let Some(name) = module_name(file) {
                 let below = entry.strip_prefix(&directory)?.to_string_lossy().into_owned();
                 paths.insert(name, below);
@@ -74,7 +79,12 @@ impl<'a> Available<'a> {
                 .collect(),
             Err(_) => BTreeSet::new(),
         };
-        Ok(Self { tree, base: base.to_owned(), paths, builtin })
+        Ok(Self {
+            tree,
+            base: base.to_owned(),
+            paths,
+            builtin,
+        })
     }
 
     /// Takes a module and everything it needs, what it needs first.
@@ -87,21 +97,31 @@ impl<'a> Available<'a> {
             if need == Need::Optional {
                 return Ok(());
             }
-            bail!("kernel {} has no module {name}", self.base.rsplit('/').next().unwrap_or_default());
+            bail!(
+                "kernel {} has no module {name}",
+                self.base.rsplit('/').next().unwrap_or_default()
+            );
         };
         let packed = self.tree.read(&format!("{}/{path}", self.base))?;
         let bytes = unpack(path, packed).with_context(|| path.clone())?;
         let facts = Facts::read(&bytes).with_context(|| path.clone())?;
         let plain = path.split_once(".ko").map_or(path.as_str(), |(stem, _)| stem);
-        let module = Module { name: name.clone(), path: format!("{plain}.ko"), bytes, facts };
+        let module = Module {
+            name: name.clone(),
+            path: format!("{plain}.ko"),
+            bytes,
+            facts,
+        };
         let (depends, soft) = (module.facts.depends.clone(), module.facts.soft_names());
         // Entered before what it needs, so that softdeps in a circle end; its place in the order comes after them.
         chosen.modules.insert(name.clone(), module);
         for dependency in depends {
-            self.choose(&dependency, Need::Required, chosen).with_context(|| format!("module {name}"))?;
+            self.choose(&dependency, Need::Required, chosen)
+                .with_context(|| format!("module {name}"))?;
         }
         for dependency in soft {
-            self.choose(&dependency, Need::Optional, chosen).with_context(|| format!("module {name}"))?;
+            self.choose(&dependency, Need::Optional, chosen)
+                .with_context(|| format!("module {name}"))?;
         }
         chosen.order.push(name);
         Ok(())
@@ -109,7 +129,9 @@ impl<'a> Available<'a> {
 
     /// The kernel's own list of what is built in, whole: the device asks it before it says that something is missing.
     pub fn builtin_list(&self) -> Vec<u8> {
-        self.tree.read(&format!("{}/modules.builtin", self.base)).unwrap_or_default()
+        self.tree
+            .read(&format!("{}/modules.builtin", self.base))
+            .unwrap_or_default()
     }
 }
 
@@ -121,7 +143,10 @@ impl Chosen {
 
     /// The modules themselves, in that order.
     pub fn into_modules(mut self) -> Vec<Module> {
-        self.order.iter().filter_map(|name| self.modules.remove(name)).collect()
+        self.order
+            .iter()
+            .filter_map(|name| self.modules.remove(name))
+            .collect()
     }
 
     /// `modules.dep`: a line for each module with all it needs, the nearest first, so that loading from the end works.
@@ -139,20 +164,33 @@ impl Chosen {
     /// `modules.alias`.
     pub fn alias(&self) -> String {
         sorted(self.iter().flat_map(|module| {
-            module.facts.aliases.iter().map(|alias| format!("alias {alias} {}\n", module.name))
+            module
+                .facts
+                .aliases
+                .iter()
+                .map(|alias| format!("alias {alias} {}\n", module.name))
         }))
     }
 
     /// `modules.softdep`.
     pub fn softdep(&self) -> String {
         sorted(self.iter().flat_map(|module| {
-            module.facts.softdeps.iter().map(|softdep| format!("softdep {} {softdep}\n", module.name))
+            module
+                .facts
+                .softdeps
+                .iter()
+                .map(|softdep| format!("softdep {} {softdep}\n", module.name))
         }))
     }
 
     /// What must be loaded before a module, deepest first.
     fn needs<'s>(&'s self, module: &'s Module, found: &mut Vec<&'s Module>) {
-        for dependency in module.facts.depends.iter().filter_map(|name| self.modules.get(name)) {
+        for dependency in module
+            .facts
+            .depends
+            .iter()
+            .filter_map(|name| self.modules.get(name))
+        {
             if !found.iter().any(|known| known.name == dependency.name) {
                 self.needs(dependency, found);
                 found.push(dependency);
@@ -169,7 +207,9 @@ impl Facts {
         for entry in section.data()?.split(|byte| *byte == 0) {
             match String::from_utf8_lossy(entry).split_once('=') {
                 Some(("depends", names)) => {
-                    facts.depends.extend(names.split(',').filter(|name| !name.is_empty()).map(normal));
+                    facts
+                        .depends
+                        .extend(names.split(',').filter(|name| !name.is_empty()).map(normal));
                 }
                 Some(("softdep", rule)) => facts.softdeps.push(rule.to_owned()),
                 // Packages and the kernel spell names in aliases either way; index files use underscores.
@@ -182,7 +222,10 @@ impl Facts {
 
     fn soft_names(&self) -> Vec<String> {
         let words = self.softdeps.iter().flat_map(|rule| rule.split_whitespace());
-        words.filter(|word| !matches!(*word, "pre:" | "post:" | "platform:")).map(normal).collect()
+        words
+            .filter(|word| !matches!(*word, "pre:" | "post:" | "platform:"))
+            .map(normal)
+            .collect()
     }
 }
 
@@ -244,12 +287,23 @@ mod tests {
             softdeps: vec!["pre: x-y post: z".into()],
             aliases: vec![format!("fs-{name}")],
         };
-        Module { name: name.into(), path: format!("kernel/{name}.ko"), bytes: Vec::new(), facts }
+        Module {
+            name: name.into(),
+            path: format!("kernel/{name}.ko"),
+            bytes: Vec::new(),
+            facts,
+        }
     }
 
     fn chosen(modules: Vec<Module>) -> Chosen {
         let order = modules.iter().map(|module| module.name.clone()).collect();
-        Chosen { modules: modules.into_iter().map(|module| (module.name.clone(), module)).collect(), order }
+        Chosen {
+            modules: modules
+                .into_iter()
+                .map(|module| (module.name.clone(), module))
+                .collect(),
+            order,
+        }
     }
 
     #[test]

@@ -66,7 +66,12 @@ impl Request {
             packages.join(",")
         );
         let digest = hex(&Sha256::digest(text));
-        format!("{}-{}-{}", self.arch.debian(), self.suite, digest.get(..16).unwrap_or(&digest))
+        format!(
+            "{}-{}-{}",
+            self.arch.debian(),
+            self.suite,
+            digest.get(..16).unwrap_or(&digest)
+        )
     }
 
     /// From the cache, or by way of the network into the cache. `source` is asked for only when it is needed.
@@ -85,17 +90,26 @@ impl Request {
                 .prefix(".fetching-")
                 .tempdir_in(&packages)
                 .with_context(|| packages.display().to_string())?;
-            self.fetch(fresh.path(), &source()?)?;
-            put_in_place(fresh, &place)?;
+            let whole = fresh.path().join("whole");
+            self.fetch(&whole, &source()?)?;
+            put_in_place(&whole, &place)?;
         }
         let list = place.join("packages.json");
         let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
         let packages = serde_json::from_str(&text).with_context(|| list.display().to_string())?;
-        Ok(Unpacked { root: place.join("root"), packages })
+        Ok(Unpacked {
+            root: place.join("root"),
+            packages,
+        })
     }
 
     fn fetch(&self, into: &Path, source: &Source) -> Result<()> {
-        eprintln!("fetching {} packages of Debian {} (once)", self.arch.debian(), self.suite);
+        eprintln!(
+            "fetching {} packages of Debian {} (once)",
+            self.arch.debian(),
+            self.suite
+        );
+        fs::create_dir(into).with_context(|| into.display().to_string())?;
         let complaints = into.join("mmdebstrap.log");
         let log = fs::File::create(&complaints).with_context(|| complaints.display().to_string())?;
         let mut child = self.start(log)?;
@@ -103,7 +117,11 @@ impl Request {
         if self.kernel_suite != self.suite {
             sources.push_str(&source.line(&self.kernel_suite));
         }
-        child.stdin.take().context("mmdebstrap: no input")?.write_all(sources.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("mmdebstrap: no input")?
+            .write_all(sources.as_bytes())?;
         let output = child.stdout.take().context("mmdebstrap: no output")?;
         let kept = keep(output, &into.join("root"));
         let status = child.wait().context("mmdebstrap")?;
@@ -125,10 +143,17 @@ impl Request {
         let mut include: Vec<String> = self.packages.iter().cloned().collect();
         include.push(format!("{}/{}", self.kernel_package, self.kernel_suite));
         Command::new("mmdebstrap")
-            .args(["--quiet", "--mode=chrootless", "--variant=extract", "--format=tar"])
+            .args([
+                "--quiet",
+                "--mode=chrootless",
+                "--variant=extract",
+                "--format=tar",
+            ])
             .arg(format!("--architectures={}", self.arch.debian()))
             .arg(format!("--include={}", include.join(",")))
-            .arg(format!("--extract-hook=ls \"$1/var/cache/apt/archives\" > \"$1/{NAMES}\""))
+            .arg(format!(
+                "--extract-hook=ls \"$1/var/cache/apt/archives\" > \"$1/{NAMES}\""
+            ))
             .args([self.suite.as_str(), "-", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -159,7 +184,9 @@ fn keep(stream: impl Read, root: &Path) -> Result<Vec<Package>> {
             continue;
         }
         if kind.is_file() || kind.is_symlink() || kind.is_hard_link() {
-            entry.unpack_in(root).with_context(|| path.display().to_string())?;
+            entry
+                .unpack_in(root)
+                .with_context(|| path.display().to_string())?;
         }
     }
     packages.sort();
@@ -179,21 +206,25 @@ fn wanted(path: &Path) -> bool {
 fn package_of(file: &str) -> Option<Package> {
     let mut parts = file.strip_suffix(".deb")?.splitn(3, '_');
     let (name, version) = (parts.next()?, parts.next()?);
-    Some(Package { name: name.to_owned(), version: version.replace("%3a", ":") })
+    Some(Package {
+        name: name.to_owned(),
+        version: version.replace("%3a", ":"),
+    })
 }
 
-fn put_in_place(fresh: tempfile::TempDir, place: &Path) -> Result<()> {
+fn put_in_place(whole: &Path, place: &Path) -> Result<()> {
     let parent = place.parent().context("cache")?;
     if place.exists() {
         // Moved aside first: a directory that is not empty cannot be replaced in one step.
-        let old = tempfile::Builder::new().prefix(".fetching-old-").tempdir_in(parent)?;
+        let old = tempfile::Builder::new()
+            .prefix(".fetching-old-")
+            .tempdir_in(parent)?;
         fs::rename(place, old.path().join("old")).with_context(|| place.display().to_string())?;
     }
-    match fs::rename(fresh.path(), place) {
-        Ok(()) => Ok(drop(fresh.keep())),
+    match fs::rename(whole, place) {
         // Another build finished the same fetch first: theirs is as good.
         Err(_) if place.exists() => Ok(()),
-        Err(error) => Err(error).with_context(|| place.display().to_string()),
+        renamed => renamed.with_context(|| place.display().to_string()),
     }
 }
 
@@ -203,8 +234,12 @@ fn remove_leftovers(packages: &Path) {
     for entry in fs::read_dir(packages).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(".fetching-");
         let modified = entry.metadata().and_then(|meta| meta.modified());
-        let old = modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > day));
-        if ours && old && let Err(error) = fs::remove_dir_all(entry.path()) {
+        let old =
+            modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > day));
+        if ours
+            && old
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
             eprintln!("{}: {error}", entry.path().display());
         }
     }
@@ -212,10 +247,13 @@ fn remove_leftovers(packages: &Path) {
 
 /// Where packages and images are kept: `$XDG_CACHE_HOME/lifeboot`, else `~/.cache/lifeboot`.
 pub fn cache_directory() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
     let base = match base {
         Some(base) => base,
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
     };
     Ok(base.join("lifeboot"))
 }
@@ -227,7 +265,10 @@ pub fn hex(bytes: &[u8]) -> String {
 
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
+    lines
+        .get(lines.len().saturating_sub(count)..)
+        .unwrap_or_default()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -237,7 +278,10 @@ mod tests {
     #[test]
     fn a_package_file_name_gives_name_and_version() {
         let package = package_of("busybox-static_1%3a1.37.0-6+b9_amd64.deb").unwrap();
-        assert_eq!((package.name.as_str(), package.version.as_str()), ("busybox-static", "1:1.37.0-6+b9"));
+        assert_eq!(
+            (package.name.as_str(), package.version.as_str()),
+            ("busybox-static", "1:1.37.0-6+b9")
+        );
         assert!(package_of("lock").is_none());
     }
 
@@ -251,7 +295,10 @@ mod tests {
             packages: BTreeSet::from(["busybox-static".to_owned()]),
         };
         assert!(request.key().starts_with("arm64-trixie-"));
-        let other = Request { kernel_suite: "trixie".into(), ..request.clone() };
+        let other = Request {
+            kernel_suite: "trixie".into(),
+            ..request.clone()
+        };
         assert_ne!(request.key(), other.key());
     }
 
@@ -265,7 +312,9 @@ mod tests {
             kernel_package: "linux-image-amd64".into(),
             packages: BTreeSet::new(),
         };
-        let error = request.unpacked(cache.path(), Freshness::Cached, || bail!("no network")).unwrap_err();
+        let error = request
+            .unpacked(cache.path(), Freshness::Cached, || bail!("no network"))
+            .unwrap_err();
         assert_eq!(error.to_string(), "no network");
         assert_eq!(fs::read_dir(cache.path().join("packages")).unwrap().count(), 0);
     }

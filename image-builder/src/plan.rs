@@ -45,8 +45,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         None => Config::default(),
     };
-    let Arguments { serial, model, arch, .. } = arguments;
-    let facts = Facts { serial, model, arch, ..Facts::default() };
+    let Arguments {
+        serial, model, arch, ..
+    } = arguments;
+    let facts = Facts {
+        serial,
+        model,
+        arch,
+        ..Facts::default()
+    };
     let plan = Plan::make(&arguments.cmdline.join(" "), &config, facts, "");
     println!("{}", serde_json::to_string_pretty(&plan)?);
     for note in &plan.notes {

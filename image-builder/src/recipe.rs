@@ -39,8 +39,18 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Self> {
         let mut recipe: Self = board::read_toml(path)?;
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
-        let Self { executable, authorized_keys, trusted_keys, config, .. } = &mut recipe;
-        for file in [executable, authorized_keys, config].into_iter().flatten().chain(trusted_keys) {
+        let Self {
+            executable,
+            authorized_keys,
+            trusted_keys,
+            config,
+            ..
+        } = &mut recipe;
+        for file in [executable, authorized_keys, config]
+            .into_iter()
+            .flatten()
+            .chain(trusted_keys)
+        {
             *file = base.join(&*file);
         }
         Ok(recipe)
@@ -83,7 +93,11 @@ fn line_of(path: &Path, at: usize) -> String {
 /// A name that came from a flag has no line to be told with.
 fn without_empty_context<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| {
-        if error.to_string().is_empty() { anyhow::anyhow!("{}", error.root_cause()) } else { error }
+        if error.to_string().is_empty() {
+            anyhow::anyhow!("{}", error.root_cause())
+        } else {
+            error
+        }
     })
 }
 
@@ -97,7 +111,10 @@ pub fn public_text(path: &Path) -> Result<Vec<u8>> {
     let text = std::fs::read(path).with_context(|| path.display().to_string())?;
     let lossy = String::from_utf8_lossy(&text);
     if lossy.contains("PRIVATE KEY") || lossy.contains("secret key") {
-        bail!("{}: holds a private key, which never goes into an image", path.display());
+        bail!(
+            "{}: holds a private key, which never goes into an image",
+            path.display()
+        );
     }
     Ok(text)
 }
@@ -117,7 +134,10 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let (_keep, path) = recipe("board = \"pi3\"\ncompresion = \"zstd\"\n");
         let error = format!("{:#}", Recipe::read(&path).unwrap_err());
-        assert!(error.contains("line 2") && error.contains("compresion"), "{error}");
+        assert!(
+            error.contains("line 2") && error.contains("compresion"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -133,12 +153,20 @@ mod tests {
         let (keep, path) = recipe("executable = \"rescue\"\ntrusted-keys = [\"a.pub\", \"/b.pub\"]\n");
         let recipe = Recipe::read(&path).unwrap();
         assert_eq!(recipe.executable.unwrap(), keep.path().join("rescue"));
-        assert_eq!(recipe.trusted_keys, [keep.path().join("a.pub"), PathBuf::from("/b.pub")]);
+        assert_eq!(
+            recipe.trusted_keys,
+            [keep.path().join("a.pub"), PathBuf::from("/b.pub")]
+        );
     }
 
     #[test]
     fn a_private_key_is_refused() {
         let (_keep, path) = recipe("-----BEGIN OPENSSH PRIVATE KEY-----\n");
-        assert!(public_text(&path).unwrap_err().to_string().contains("holds a private key"));
+        assert!(
+            public_text(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("holds a private key")
+        );
     }
 }

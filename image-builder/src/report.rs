@@ -42,8 +42,12 @@ mod tests {
     #[test]
     fn the_shares_add_up_to_the_total() {
         let mut archive = Archive::default();
-        archive.file("init", 0o755, vec![7; 4000], Part::Executable).unwrap();
-        archive.file("a", 0o644, (0..=255).collect(), Part::Modules).unwrap();
+        archive
+            .file("init", 0o755, vec![7; 4000], Part::Executable)
+            .unwrap();
+        archive
+            .file("a", 0o644, (0..=255).collect(), Part::Modules)
+            .unwrap();
         let text = sizes(&archive, 1000);
         let column = |line: &str| line.split_whitespace().last().unwrap().parse::<usize>().unwrap();
         let lines: Vec<&str> = text.lines().skip(1).collect();

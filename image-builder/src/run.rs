@@ -86,7 +86,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let manifest: Manifest = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     let board = Board::load(&manifest.image.board, arguments.kernel_config.as_deref())?;
-    let qemu = board.qemu.as_ref().with_context(|| format!("QEMU has no model of {}", board.name))?;
+    let qemu = board
+        .qemu
+        .as_ref()
+        .with_context(|| format!("QEMU has no model of {}", board.name))?;
     let accelerator = accelerator(arguments, qemu, &manifest.image.arch)?;
     let port = match arguments.port {
         Some(port) => port,
@@ -103,7 +106,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     eprintln!("ssh -p {port} root@127.0.0.1");
     // Only returns when it could not be started.
-    Err(anyhow!("{}: {}; it is in the Debian packages qemu-system-*", qemu.program, command.exec()))
+    Err(anyhow!(
+        "{}: {}; it is in the Debian packages qemu-system-*",
+        qemu.program,
+        command.exec()
+    ))
 }
 
 fn machine(qemu: &Qemu, accelerator: Accelerator) -> Vec<String> {
@@ -118,15 +125,33 @@ fn machine(qemu: &Qemu, accelerator: Accelerator) -> Vec<String> {
     words
 }
 
-fn image_arguments(arguments: &Arguments, board: &Board, qemu: &Qemu, manifest: &Manifest) -> Result<Vec<String>> {
-    let initramfs = manifest.files.iter().find(|file| file.name.starts_with("initramfs."));
+fn image_arguments(
+    arguments: &Arguments,
+    board: &Board,
+    qemu: &Qemu,
+    manifest: &Manifest,
+) -> Result<Vec<String>> {
+    let initramfs = manifest
+        .files
+        .iter()
+        .find(|file| file.name.starts_with("initramfs."));
     let initramfs = &initramfs.context("manifest.json: no initramfs")?.name;
     let at = |name: &str| arguments.image.join(name).display().to_string();
-    let mut append: Vec<String> = board.consoles.first().map(|console| format!("console={console}")).into_iter().collect();
+    let mut append: Vec<String> = board
+        .consoles
+        .first()
+        .map(|console| format!("console={console}"))
+        .into_iter()
+        .collect();
     append.extend(arguments.append.iter().cloned());
     let memory = arguments.memory.unwrap_or(qemu.memory);
     let mut words = vec!["-m".into(), memory.to_string(), "-kernel".into(), at("kernel")];
-    words.extend(["-initrd".into(), at(initramfs), "-append".into(), append.join(" ")]);
+    words.extend([
+        "-initrd".into(),
+        at(initramfs),
+        "-append".into(),
+        append.join(" "),
+    ]);
     if let Some(tree) = &qemu.device_tree {
         words.extend(["-dtb".into(), at(tree)]);
     }
@@ -135,14 +160,22 @@ fn image_arguments(arguments: &Arguments, board: &Board, qemu: &Qemu, manifest: 
 
 fn devices(arguments: &Arguments, qemu: &Qemu, port: u16) -> Vec<String> {
     let forward = format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:22");
-    let mut words = vec!["-netdev".into(), forward, "-device".into(), format!("{},netdev=net0", qemu.network)];
+    let mut words = vec![
+        "-netdev".into(),
+        forward,
+        "-device".into(),
+        format!("{},netdev=net0", qemu.network),
+    ];
     for (index, drive) in arguments.drive.iter().enumerate() {
         // A comma in a file name is doubled for QEMU.
         let file = drive.display().to_string().replace(',', ",,");
         if qemu.disk == "sd" {
             words.extend(["-drive".into(), format!("if=sd,format=raw,file={file}")]);
         } else {
-            words.extend(["-drive".into(), format!("if=none,id=disk{index},format=raw,file={file}")]);
+            words.extend([
+                "-drive".into(),
+                format!("if=none,id=disk{index},format=raw,file={file}"),
+            ]);
             words.extend(["-device".into(), format!("{},drive=disk{index}", qemu.disk)]);
         }
     }
@@ -157,12 +190,16 @@ fn accelerator(arguments: &Arguments, qemu: &Qemu, arch: &str) -> Result<Acceler
     if wanted == "tcg" {
         return Ok(Accelerator::Tcg);
     }
-    let possible = qemu.kvm_args.is_some() && arch == std::env::consts::ARCH && Path::new("/dev/kvm").exists();
+    let possible =
+        qemu.kvm_args.is_some() && arch == std::env::consts::ARCH && Path::new("/dev/kvm").exists();
     if possible && boots_under_kvm(qemu, &arguments.image.join("kernel"))? {
         return Ok(Accelerator::Kvm);
     }
     if wanted == "kvm" {
-        bail!("kvm: the kernel printed nothing under it within {} s", PROBE.as_secs());
+        bail!(
+            "kvm: the kernel printed nothing under it within {} s",
+            PROBE.as_secs()
+        );
     }
     Ok(Accelerator::Tcg)
 }
@@ -170,8 +207,24 @@ fn accelerator(arguments: &Arguments, qemu: &Qemu, arch: &str) -> Result<Acceler
 fn boots_under_kvm(qemu: &Qemu, kernel: &Path) -> Result<bool> {
     let mut child = Command::new(&qemu.program)
         .args(machine(qemu, Accelerator::Kvm))
-        .args(["-m", "512", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none"])
-        .args(["-append", "console=ttyS0 console=ttyAMA0 earlycon panic=-1", "-kernel"])
+        .args([
+            "-m",
+            "512",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
+        .args([
+            "-append",
+            "console=ttyS0 console=ttyAMA0 earlycon panic=-1",
+            "-kernel",
+        ])
         .arg(kernel)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

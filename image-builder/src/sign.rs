@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest};
+use ct_codecs::Decoder;
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 
 /// make a minisign key pair: NAME.key is secret, NAME.pub goes into images
@@ -58,7 +61,10 @@ pub struct SignArguments {
 pub fn keygen(arguments: &KeygenArguments) -> Result<()> {
     let (secret, public) = (ending(&arguments.out, "key"), ending(&arguments.out, "pub"));
     if let Some(there) = [&secret, &public].into_iter().find(|path| path.exists()) {
-        bail!("{}: exists already, and keys are not overwritten", there.display());
+        bail!(
+            "{}: exists already, and keys are not overwritten",
+            there.display()
+        );
     }
     let pair = match password(arguments.password_file.as_deref())? {
         Some(password) => KeyPair::generate_encrypted_keypair(Some(password)),
@@ -68,8 +74,16 @@ pub fn keygen(arguments: &KeygenArguments) -> Result<()> {
     if let Some(parent) = secret.parent() {
         fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     }
-    write_new(&secret, 0o600, &pair.sk.to_box(None).context("secret key")?.into_string())?;
-    write_new(&public, 0o644, &pair.pk.to_box().context("public key")?.into_string())?;
+    write_new(
+        &secret,
+        0o600,
+        &pair.sk.to_box(None).context("secret key")?.into_string(),
+    )?;
+    write_new(
+        &public,
+        0o644,
+        &pair.pk.to_box().context("public key")?.into_string(),
+    )?;
     println!("{}", public.display());
     Ok(())
 }
@@ -83,9 +97,18 @@ pub fn sign(arguments: &SignArguments) -> Result<()> {
     for file in &arguments.files {
         let name = match &arguments.name {
             Some(name) => name.clone(),
-            None => file.file_name().context("no file name")?.to_string_lossy().into_owned(),
+            None => file
+                .file_name()
+                .context("no file name")?
+                .to_string_lossy()
+                .into_owned(),
         };
-        let signature = sign_one(&key, file, &word("name", &name)?, &word("version", &arguments.image_version)?)?;
+        let signature = sign_one(
+            &key,
+            file,
+            &word("name", &name)?,
+            &word("version", &arguments.image_version)?,
+        )?;
         let path = signature_path(file);
         fs::write(&path, signature).with_context(|| path.display().to_string())?;
         println!("{}", path.display());
@@ -98,7 +121,8 @@ fn sign_one(key: &SecretKey, file: &Path, name: &str, version: &str) -> Result<S
     let open = File::open(file).with_context(about)?;
     let length = open.metadata().with_context(about)?.len();
     let comment = format!("name={name} version={version} length={length}");
-    let signature = minisign::sign(None, key, BufReader::new(open), Some(&comment), None).with_context(about)?;
+    let signature =
+        minisign::sign(None, key, BufReader::new(open), Some(&comment), None).with_context(about)?;
     Ok(signature.into_string())
 }
 
@@ -118,13 +142,41 @@ fn word(what: &str, text: &str) -> Result<String> {
 fn secret_key(path: &Path, password_file: Option<&Path>) -> Result<SecretKey> {
     let about = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(about)?;
-    let boxed = SecretKeyBox::from_string(&text).with_context(about)?;
-    match password(password_file)? {
-        Some(password) => boxed.into_secret_key(Some(password)).with_context(about),
-        None => boxed
-            .into_unencrypted_secret_key()
-            .with_context(|| format!("{}: an encrypted key wants --password-file", path.display())),
+    let bytes = key_bytes(&text).with_context(|| format!("{}: not a minisign secret key", path.display()))?;
+    if bytes.get(KDF).is_some_and(|kdf| kdf == [0, 0]) {
+        return SecretKey::from_bytes(&with_checksum(bytes)).with_context(about);
     }
+    match password(password_file)? {
+        Some(password) => SecretKeyBox::from_string(&text)
+            .and_then(|boxed| boxed.into_secret_key(Some(password)))
+            .with_context(about),
+        None => bail!("{}: an encrypted key wants --password-file", path.display()),
+    }
+}
+
+/// Where things lie in a secret key; minisign's own documentation of its formats.
+const KDF: std::ops::Range<usize> = 2..4;
+const NUMBER_AND_KEY: std::ops::Range<usize> = 54..126;
+const CHECKSUM: std::ops::Range<usize> = 126..158;
+
+fn key_bytes(text: &str) -> Option<Vec<u8>> {
+    let line = text.lines().nth(1)?.trim();
+    let bytes = ct_codecs::Base64::decode_to_vec(line, None).ok()?;
+    (bytes.len() == CHECKSUM.end && bytes.starts_with(b"Ed")).then_some(bytes)
+}
+
+/// The stock tool leaves the checksum of a key without a password empty; the library wants to see one.
+fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut state = Blake2b::<U32>::new();
+    for part in [bytes.get(..2), bytes.get(NUMBER_AND_KEY)].into_iter().flatten() {
+        state.update(part);
+    }
+    if let Some(checksum) = bytes.get_mut(CHECKSUM)
+        && checksum.iter().all(|byte| *byte == 0)
+    {
+        checksum.copy_from_slice(&state.finalize());
+    }
+    bytes
 }
 
 fn password(file: Option<&Path>) -> Result<Option<String>> {
@@ -145,7 +197,12 @@ fn ending(path: &Path, ending: &str) -> PathBuf {
 
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<()> {
     let about = || path.display().to_string();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(about)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .with_context(about)?;
     file.write_all(text.as_bytes()).with_context(about)
 }
 
@@ -157,7 +214,13 @@ mod tests {
     fn what_is_signed_must_be_one_word() {
         assert!(word("name", "debian.squashfs").is_ok());
         for bad in ["", "a b", "a\nversion=9"] {
-            assert!(word("name", bad).unwrap_err().to_string().ends_with("must be one word"), "{bad:?}");
+            assert!(
+                word("name", bad)
+                    .unwrap_err()
+                    .to_string()
+                    .ends_with("must be one word"),
+                "{bad:?}"
+            );
         }
     }
 
@@ -165,8 +228,17 @@ mod tests {
     fn a_key_is_never_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("os");
-        keygen(&KeygenArguments { out: out.clone(), password_file: None }).unwrap();
-        let error = keygen(&KeygenArguments { out, password_file: None }).unwrap_err().to_string();
+        keygen(&KeygenArguments {
+            out: out.clone(),
+            password_file: None,
+        })
+        .unwrap();
+        let error = keygen(&KeygenArguments {
+            out,
+            password_file: None,
+        })
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("exists already"), "{error}");
     }
 }

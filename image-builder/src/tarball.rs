@@ -31,7 +31,13 @@ struct Walk<'a, W: Write> {
 
 /// Writes everything below a directory, and the directory itself as the root.
 pub fn write(top: &Path, owner: Owner, clamp: u64, out: impl Write) -> Result<()> {
-    let mut walk = Walk { top, owner, clamp, out: Builder::new(out), links: BTreeMap::new() };
+    let mut walk = Walk {
+        top,
+        owner,
+        clamp,
+        out: Builder::new(out),
+        links: BTreeMap::new(),
+    };
     walk.entry(Path::new(""))?;
     walk.out.finish().with_context(|| top.display().to_string())
 }
@@ -41,10 +47,17 @@ impl<W: Write> Walk<'_, W> {
         let path = self.top.join(below);
         let about = || path.display().to_string();
         let meta = fs::symlink_metadata(&path).with_context(about)?;
-        let name = if below.as_os_str().is_empty() { Path::new("./") } else { below };
+        let name = if below.as_os_str().is_empty() {
+            Path::new("./")
+        } else {
+            below
+        };
         let kind = meta.file_type();
         if kind.is_socket() {
-            eprintln!("{}: a socket, which has no place in an image; left out", path.display());
+            eprintln!(
+                "{}: a socket, which has no place in an image; left out",
+                path.display()
+            );
             return Ok(());
         }
         let mut header = self.header(&meta);
@@ -68,11 +81,16 @@ impl<W: Write> Walk<'_, W> {
         if kind.is_symlink() {
             header.set_entry_type(EntryType::Symlink);
             let target = fs::read_link(&path).with_context(about)?;
-            return self.out.append_link(&mut header, name, target).with_context(about);
+            return self
+                .out
+                .append_link(&mut header, name, target)
+                .with_context(about);
         }
         if kind.is_dir() {
             header.set_entry_type(EntryType::Directory);
-            self.out.append_data(&mut header, name, std::io::empty()).with_context(about)?;
+            self.out
+                .append_data(&mut header, name, std::io::empty())
+                .with_context(about)?;
             return self.children(below);
         }
         header.set_entry_type(if kind.is_char_device() {
@@ -83,10 +101,16 @@ impl<W: Write> Walk<'_, W> {
             EntryType::Fifo
         });
         if !kind.is_fifo() {
-            header.set_device_major(rustix::fs::major(meta.rdev())).with_context(about)?;
-            header.set_device_minor(rustix::fs::minor(meta.rdev())).with_context(about)?;
+            header
+                .set_device_major(rustix::fs::major(meta.rdev()))
+                .with_context(about)?;
+            header
+                .set_device_minor(rustix::fs::minor(meta.rdev()))
+                .with_context(about)?;
         }
-        self.out.append_data(&mut header, name, std::io::empty()).with_context(about)
+        self.out
+            .append_data(&mut header, name, std::io::empty())
+            .with_context(about)
     }
 
     fn children(&mut self, below: &Path) -> Result<()> {
@@ -139,8 +163,12 @@ impl<W: Write> Walk<'_, W> {
         if records.is_empty() {
             return Ok(());
         }
-        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
-        self.out.append_pax_extensions(records).with_context(|| path.display().to_string())
+        let records = records
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_slice()));
+        self.out
+            .append_pax_extensions(records)
+            .with_context(|| path.display().to_string())
     }
 }
 
@@ -165,8 +193,15 @@ mod tests {
             .unwrap()
             .map(|entry| {
                 let entry = entry.unwrap();
-                assert_eq!((entry.header().uid().unwrap(), entry.header().mtime().unwrap()), (0, 1000));
-                (entry.path().unwrap().display().to_string(), entry.header().entry_type(), entry.size())
+                assert_eq!(
+                    (entry.header().uid().unwrap(), entry.header().mtime().unwrap()),
+                    (0, 1000)
+                );
+                (
+                    entry.path().unwrap().display().to_string(),
+                    entry.header().entry_type(),
+                    entry.size(),
+                )
             })
             .collect();
         let expected = [
@@ -176,7 +211,10 @@ mod tests {
             ("b/file", EntryType::Regular, 5),
             ("b/second", EntryType::Link, 0),
         ];
-        let expected: Vec<_> = expected.into_iter().map(|(path, kind, size)| (path.to_owned(), kind, size)).collect();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(path, kind, size)| (path.to_owned(), kind, size))
+            .collect();
         assert_eq!(entries, expected);
     }
 

@@ -20,7 +20,9 @@ impl Tree {
         if !root.is_dir() {
             bail!("{}: not a directory", root.display());
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self {
+            root: root.to_owned(),
+        })
     }
 
     /// Where a path of the tree lies on this host, links followed; `None` when it is not there.
@@ -61,7 +63,9 @@ impl Tree {
 
     /// The bytes of a file of the tree.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
-        let Some(on_host) = self.find(path) else { bail!("{path}: not in {}", self.root.display()) };
+        let Some(on_host) = self.find(path) else {
+            bail!("{path}: not in {}", self.root.display())
+        };
         fs::read(&on_host).with_context(|| on_host.display().to_string())
     }
 
@@ -104,7 +108,11 @@ mod tests {
         fs::write(directory.path().join("usr/lib/x/a.1.0"), b"a").unwrap();
         symlink("a.1.0", directory.path().join("usr/lib/x/a.1")).unwrap();
         symlink("/usr/lib/x/a.1", directory.path().join("usr/lib/abs")).unwrap();
-        symlink("../../../../../../etc/passwd", directory.path().join("usr/lib/out")).unwrap();
+        symlink(
+            "../../../../../../etc/passwd",
+            directory.path().join("usr/lib/out"),
+        )
+        .unwrap();
         symlink("loop", directory.path().join("usr/lib/loop")).unwrap();
         let tree = Tree::open(directory.path()).unwrap();
         (directory, tree)
@@ -122,6 +130,11 @@ mod tests {
         let (_keep, tree) = tree();
         assert_eq!(tree.find("/usr/lib/out"), None);
         assert_eq!(tree.find("/usr/lib/loop"), None);
-        assert!(tree.read("/usr/lib/gone").unwrap_err().to_string().starts_with("/usr/lib/gone: not in "));
+        assert!(
+            tree.read("/usr/lib/gone")
+                .unwrap_err()
+                .to_string()
+                .starts_with("/usr/lib/gone: not in ")
+        );
     }
 }

@@ -17,10 +17,16 @@ use crate::tree::Tree;
 const BUSYBOX: &str = "usr/bin/busybox";
 
 /// Applets that would stand in the way of the device's own ways to load modules, start and stop.
-const LEFT_OUT: &[&str] = &["halt", "init", "linuxrc", "modprobe", "poweroff", "reboot", "telinit"];
+const LEFT_OUT: &[&str] = &[
+    "halt", "init", "linuxrc", "modprobe", "poweroff", "reboot", "telinit",
+];
 
 /// Typed by people who know other systems; PID 1 wants to be asked, not signalled.
-const STOPPING: &[(&str, &str)] = &[("halt", "poweroff"), ("poweroff", "poweroff"), ("reboot", "reboot")];
+const STOPPING: &[(&str, &str)] = &[
+    ("halt", "poweroff"),
+    ("poweroff", "poweroff"),
+    ("reboot", "reboot"),
+];
 
 const PROFILE: &str = "\
 export PATH=/usr/sbin:/usr/bin
@@ -32,10 +38,16 @@ umask 022
 
 /// Files of /etc, with their modes.
 const ETC: &[(&str, &str)] = &[
-    ("etc/passwd", "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n"),
+    (
+        "etc/passwd",
+        "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n",
+    ),
     ("etc/group", "root:x:0:\ntty:x:5:\ndisk:x:6:\nnogroup:x:65534:\n"),
     ("etc/shells", "/bin/sh\n/bin/ash\n"),
-    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\n",
+    ),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ("etc/profile", PROFILE),
 ];
@@ -48,7 +60,12 @@ pub fn settings(archive: &mut Archive) -> Result<()> {
     archive.link("etc/mtab", "../proc/self/mounts")?;
     for (name, command) in STOPPING {
         let script = format!("#!/bin/sh\nexec /usr/bin/rescue {command} \"$@\"\n");
-        archive.file(&format!("usr/sbin/{name}"), 0o755, script.into_bytes(), Part::Settings)?;
+        archive.file(
+            &format!("usr/sbin/{name}"),
+            0o755,
+            script.into_bytes(),
+            Part::Settings,
+        )?;
     }
     Ok(())
 }
@@ -62,7 +79,9 @@ pub fn busybox(archive: &mut Archive, tree: &Tree) -> Result<()> {
 
 /// Links for busybox's applets, where no other program has the name.
 pub fn applets(archive: &mut Archive) -> Result<()> {
-    let Some(busybox) = archive.items().iter().find(|item| item.path == BUSYBOX) else { return Ok(()) };
+    let Some(busybox) = archive.items().iter().find(|item| item.path == BUSYBOX) else {
+        return Ok(());
+    };
     let names = applet_names(&busybox.data);
     if names.is_empty() {
         bail!("/{BUSYBOX}: no list of applets in it");
@@ -80,10 +99,14 @@ pub fn applets(archive: &mut Archive) -> Result<()> {
 /// there because a busybox for another architecture cannot be asked.
 fn applet_names(busybox: &[u8]) -> Vec<String> {
     let start = b"[\0[[\0";
-    let Some(at) = busybox.windows(start.len()).position(|window| window == start) else { return Vec::new() };
+    let Some(at) = busybox.windows(start.len()).position(|window| window == start) else {
+        return Vec::new();
+    };
     let mut names: Vec<String> = Vec::new();
     for name in busybox.get(at..).unwrap_or_default().split(|byte| *byte == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { break };
+        let Ok(name) = std::str::from_utf8(name) else {
+            break;
+        };
         let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && c != '/');
         if !plain || names.last().is_some_and(|last| last.as_str() >= name) {
             break;
@@ -109,7 +132,9 @@ pub fn programs<'f>(
             if archive.has(&place) {
                 continue;
             }
-            let on_host = tree.find(path).with_context(|| format!("{path}: no package brings it"))?;
+            let on_host = tree
+                .find(path)
+                .with_context(|| format!("{path}: no package brings it"))?;
             let meta = fs::metadata(&on_host).with_context(|| on_host.display().to_string())?;
             let same = (meta.dev(), meta.ino());
             if let Some(first) = written.get(&same) {
@@ -143,7 +168,12 @@ pub fn certificates(archive: &mut Archive, tree: &Tree, directory: &str) -> Resu
     if bundle.is_empty() {
         bail!("{directory}: no certificates in it");
     }
-    archive.file("etc/ssl/certs/ca-certificates.crt", 0o644, bundle, Part::Certificates)
+    archive.file(
+        "etc/ssl/certs/ca-certificates.crt",
+        0o644,
+        bundle,
+        Part::Certificates,
+    )
 }
 
 #[cfg(test)]
@@ -160,8 +190,17 @@ mod tests {
     #[test]
     fn applets_give_way_to_programs_and_to_the_device() {
         let mut archive = Archive::default();
-        archive.file(BUSYBOX, 0o755, b"[\0[[\0blkid\0ls\0modprobe\0\0".to_vec(), Part::Programs).unwrap();
-        archive.file("usr/sbin/blkid", 0o755, Vec::new(), Part::Programs).unwrap();
+        archive
+            .file(
+                BUSYBOX,
+                0o755,
+                b"[\0[[\0blkid\0ls\0modprobe\0\0".to_vec(),
+                Part::Programs,
+            )
+            .unwrap();
+        archive
+            .file("usr/sbin/blkid", 0o755, Vec::new(), Part::Programs)
+            .unwrap();
         applets(&mut archive).unwrap();
         assert!(archive.has("usr/bin/ls"));
         assert!(!archive.has("usr/bin/blkid"));

@@ -22,7 +22,9 @@ pub struct Orders {
 impl Orders {
     /// Orders as they come from the control connection.
     pub fn new(receiver: mpsc::Receiver<Order>) -> Orders {
-        Orders { receiver: Mutex::new(receiver) }
+        Orders {
+            receiver: Mutex::new(receiver),
+        }
     }
 
     /// The next order, or `None` when the time is over. A lost connection counts as silence.
@@ -39,7 +41,11 @@ impl Orders {
 }
 
 /// Calls `look` until it finds something: at once, and again whenever block devices come or go or PID 1 nudges.
-pub fn wait_for<T>(orders: &Orders, at_most: Option<Duration>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn wait_for<T>(
+    orders: &Orders,
+    at_most: Option<Duration>,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let end = at_most.map(|at_most| Instant::now() + at_most);
     let mut seen = None;
     let mut nudged = false;
@@ -73,7 +79,10 @@ fn mapped() -> Vec<(String, String)> {
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
             let uuid = fs::read_to_string(entry.path().join("dm/uuid")).ok()?;
-            Some((entry.file_name().to_string_lossy().into_owned(), uuid.trim().to_owned()))
+            Some((
+                entry.file_name().to_string_lossy().into_owned(),
+                uuid.trim().to_owned(),
+            ))
         })
         .collect();
     found.sort();
@@ -85,9 +94,14 @@ pub fn unlocked(luks_uuid: &str) -> Option<PathBuf> {
     let bare: String = luks_uuid.chars().filter(|c| *c != '-').collect();
     let wanted = |uuid: &str| {
         let mut parts = uuid.splitn(4, '-');
-        parts.next() == Some("CRYPT") && parts.next().is_some_and(|kind| kind.starts_with("LUKS")) && parts.next() == Some(&bare)
+        parts.next() == Some("CRYPT")
+            && parts.next().is_some_and(|kind| kind.starts_with("LUKS"))
+            && parts.next() == Some(&bare)
     };
-    mapped().into_iter().find(|(_, uuid)| wanted(uuid)).map(|(name, _)| Path::new("/dev").join(name))
+    mapped()
+        .into_iter()
+        .find(|(_, uuid)| wanted(uuid))
+        .map(|(name, _)| Path::new("/dev").join(name))
 }
 
 /// The device of that name, if it is there now.
@@ -97,7 +111,9 @@ pub fn unlocked(luks_uuid: &str) -> Option<PathBuf> {
 pub fn find(id: &BlockId) -> io::Result<Option<PathBuf>> {
     match id {
         BlockId::Path(path) => Ok(Path::new(path).exists().then(|| PathBuf::from(path))),
-        id => Ok(blkid(&["-c", "/dev/null", "-l", "-o", "device", "-t", &id.to_string()])?.map(PathBuf::from)),
+        id => {
+            Ok(blkid(&["-c", "/dev/null", "-l", "-o", "device", "-t", &id.to_string()])?.map(PathBuf::from))
+        }
     }
 }
 
@@ -106,7 +122,15 @@ pub fn find(id: &BlockId) -> io::Result<Option<PathBuf>> {
 /// # Errors
 /// `blkid` could not be run.
 pub fn fstype(device: &Path) -> io::Result<Option<String>> {
-    blkid(&["-c", "/dev/null", "-s", "TYPE", "-o", "value", &device.to_string_lossy()])
+    blkid(&[
+        "-c",
+        "/dev/null",
+        "-s",
+        "TYPE",
+        "-o",
+        "value",
+        &device.to_string_lossy(),
+    ])
 }
 
 fn blkid(args: &[&str]) -> io::Result<Option<String>> {
@@ -116,7 +140,12 @@ fn blkid(args: &[&str]) -> io::Result<Option<String>> {
         .stderr(Stdio::null())
         .output()
         .map_err(|error| io::Error::new(error.kind(), format!("blkid: {error}")))?;
-    let text = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned();
+    let text = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     Ok((output.status.success() && !text.is_empty()).then_some(text))
 }
 
@@ -134,10 +163,15 @@ pub fn await_device(id: &BlockId, orders: &Orders, at_most: Duration) -> Result<
         }
     });
     found.ok_or_else(|| {
-        let count = fs::read_dir("/sys/class/block").map(|dir| dir.count()).unwrap_or(0);
+        let count = fs::read_dir("/sys/class/block")
+            .map(|dir| dir.count())
+            .unwrap_or(0);
         let mut failed = failure(
             Stage::Mount,
-            format!("{id} did not appear within {} s; {count} block devices are there", at_most.as_secs()),
+            format!(
+                "{id} did not appear within {} s; {count} block devices are there",
+                at_most.as_secs()
+            ),
         );
         failed.cause = trouble;
         failed.hint = Some("'rescue disks' lists what is there".to_owned());

@@ -31,8 +31,16 @@ pub fn run() -> std::io::Result<std::convert::Infallible> {
     let (sink, orders) = PipelineSink::connect()?;
     let plan = Arc::new(plan::stored()?);
     let build_time = plan::image_info(Path::new("/")).build_time;
-    let boot = Boot { plan, orders: Orders::new(orders), reporter: Reporter::new(Arc::new(sink)), first_pause: FIRST_PAUSE };
-    let mut machine = Machine { build_time, ground: None };
+    let boot = Boot {
+        plan,
+        orders: Orders::new(orders),
+        reporter: Reporter::new(Arc::new(sink)),
+        first_pause: FIRST_PAUSE,
+    };
+    let mut machine = Machine {
+        build_time,
+        ground: None,
+    };
     loop {
         boot.until_ready(&mut machine);
         boot.rest();
@@ -71,19 +79,32 @@ impl World for Machine {
         let uplink = Uplink::start(boot.plan.clone(), self.build_time, &boot.reporter);
         let (keys, notes) = verify::TrustedKeys::load(Path::new(TRUSTED_KEYS));
         for note in notes {
-            boot.reporter.event(boot.reporter.warn("verify.failed").with("what", note.as_str()).text(note));
+            boot.reporter.event(
+                boot.reporter
+                    .warn("verify.failed")
+                    .with("what", note.as_str())
+                    .text(note),
+            );
         }
-        self.ground = Some(Ground { devices, uplink, keys });
+        self.ground = Some(Ground {
+            devices,
+            uplink,
+            keys,
+        });
         Ok(())
     }
 
     fn root(&mut self, boot: &Boot, source: &Source) -> Result<ReadyRoot, Failure> {
-        let Some(ground) = &self.ground else { return Err(failure(Stage::Devices, "no stage has run")) };
+        let Some(ground) = &self.ground else {
+            return Err(failure(Stage::Devices, "no stage has run"));
+        };
         let (plan, reporter, orders) = (&boot.plan, &boot.reporter, &boot.orders);
         match source {
             Source::Http(url) => {
                 let link = ground.uplink.wait()?;
-                let url = url.expand(&link.facts).map_err(|error| failure(Stage::Plan, format!("root={url}")).because(&error))?;
+                let url = url
+                    .expand(&link.facts)
+                    .map_err(|error| failure(Stage::Plan, format!("root={url}")).because(&error))?;
                 boot.enter(Stage::Time);
                 let clock = ground.uplink.clock();
                 boot.enter(Stage::Fetch);
@@ -119,13 +140,21 @@ impl Boot {
             match self.attempt(world, attempts) {
                 Ok(Some(root)) => {
                     self.enter(Stage::Handover);
-                    let ready = self.reporter.debug("boot.ready").with("root", root.source.as_str()).with("init", root.init.as_str());
+                    let ready = self
+                        .reporter
+                        .debug("boot.ready")
+                        .with("root", root.source.as_str())
+                        .with("init", root.init.as_str());
                     self.reporter.event(ready);
                     self.reporter.report(Report::Ready(root));
                     return;
                 }
                 Ok(None) => {
-                    self.reporter.event(self.reporter.info("boot.idle").text("no root= was given: this machine stays in rescue"));
+                    self.reporter.event(
+                        self.reporter
+                            .info("boot.idle")
+                            .text("no root= was given: this machine stays in rescue"),
+                    );
                     self.reporter.report(Report::Idle);
                     return;
                 }
@@ -142,13 +171,22 @@ impl Boot {
         }
         let mut last = None;
         for source in &self.plan.roots {
-            let event = self.reporter.debug("boot.attempt").with("try", attempts).with("root", source.to_string());
+            let event = self
+                .reporter
+                .debug("boot.attempt")
+                .with("try", attempts)
+                .with("root", source.to_string());
             self.reporter.event(event);
             match world.root(self, source) {
                 Ok(root) => return Ok(Some(root)),
                 Err(failed) => {
                     let name = format!("{}.failed", failed.stage);
-                    self.reporter.event(self.reporter.debug(&name).with("what", failed.to_string()).with("root", source.to_string()));
+                    self.reporter.event(
+                        self.reporter
+                            .debug(&name)
+                            .with("what", failed.to_string())
+                            .with("root", source.to_string()),
+                    );
                     last = Some(failed);
                 }
             }
@@ -160,7 +198,12 @@ impl Boot {
     fn enter(&self, stage: Stage) {
         if self.plan.break_before == Some(stage) {
             let text = format!("stopped before stage {stage} (rd.break); type 'rescue boot' to go on");
-            self.reporter.event(self.reporter.info("boot.break").with("stage", stage.name()).text(text));
+            self.reporter.event(
+                self.reporter
+                    .info("boot.break")
+                    .with("stage", stage.name())
+                    .text(text),
+            );
             self.reporter.report(Report::Break(stage));
             self.rest();
         }
@@ -180,21 +223,40 @@ impl Boot {
         };
         let pause = again.then(|| jittered(backoff(self.first_pause, attempts)));
         let next_try_ms = pause.map(|pause| pause.as_millis() as u64);
-        let when = pause.map_or("no further try".to_owned(), |pause| format!("next try in {} s", pause.as_secs().max(1)));
-        let hint = failed.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        let mut event = self.reporter.error("boot.failed").with("stage", failed.stage.name()).with("what", failed.to_string());
+        let when = pause.map_or("no further try".to_owned(), |pause| {
+            format!("next try in {} s", pause.as_secs().max(1))
+        });
+        let hint = failed
+            .hint
+            .as_ref()
+            .map(|hint| format!(" ({hint})"))
+            .unwrap_or_default();
+        let mut event = self
+            .reporter
+            .error("boot.failed")
+            .with("stage", failed.stage.name())
+            .with("what", failed.to_string());
         if let Some(ms) = next_try_ms {
             event = event.with("next_try_ms", ms);
         }
-        self.reporter.event(event.text(format!("boot failed: {failed}{hint}; {when}")));
-        self.reporter.report(Report::Failed { failure: failed, attempts, next_try_ms });
+        self.reporter
+            .event(event.text(format!("boot failed: {failed}{hint}; {when}")));
+        self.reporter.report(Report::Failed {
+            failure: failed,
+            attempts,
+            next_try_ms,
+        });
         let started = now_ms();
         loop {
             let left = match next_try_ms {
                 None => Duration::from_secs(3600),
                 Some(ms) => Duration::from_millis((started + ms).saturating_sub(now_ms())),
             };
-            let order = if left.is_zero() { Some(Order::GoOn) } else { self.orders.wait(left) };
+            let order = if left.is_zero() {
+                Some(Order::GoOn)
+            } else {
+                self.orders.wait(left)
+            };
             // A nudge says that something was unlocked or repaired: that is worth a try at once.
             if matches!(order, Some(Order::GoOn)) || (order == Some(Order::Nudge) && again) {
                 return;
@@ -204,7 +266,9 @@ impl Boot {
 }
 
 fn backoff(first: Duration, attempts: u32) -> Duration {
-    first.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(LAST_PAUSE)
+    first
+        .saturating_mul(1 << attempts.saturating_sub(1).min(10))
+        .min(LAST_PAUSE)
 }
 
 /// Up to a quarter longer, so that a hall of machines does not come back at once.

@@ -28,12 +28,21 @@ impl World for Fake {
         let name = source.to_string();
         self.tried.push(name.clone());
         boot.enter(Stage::Mount);
-        match self.failing.iter_mut().find(|(root, _, left)| *root == name && *left > 0) {
+        match self
+            .failing
+            .iter_mut()
+            .find(|(root, _, left)| *root == name && *left > 0)
+        {
             Some((_, stage, left)) => {
                 *left -= 1;
                 Err(failure(*stage, format!("{name}: scripted")))
             }
-            None => Ok(ReadyRoot { path: "/sysroot".into(), init: "/sbin/init".into(), args: Vec::new(), source: name }),
+            None => Ok(ReadyRoot {
+                path: "/sysroot".into(),
+                init: "/sbin/init".into(),
+                args: Vec::new(),
+                source: name,
+            }),
         }
     }
 }
@@ -49,8 +58,17 @@ fn bench(cmdline: &str) -> Bench {
     let (sender, receiver) = mpsc::channel();
     let plan = Arc::new(Plan::make(cmdline, &Default::default(), Default::default(), ""));
     let reporter = Reporter::new(memory.clone());
-    let boot = Boot { plan, orders: Orders::new(receiver), reporter, first_pause: Duration::from_millis(1) };
-    Bench { boot, memory, orders: sender }
+    let boot = Boot {
+        plan,
+        orders: Orders::new(receiver),
+        reporter,
+        first_pause: Duration::from_millis(1),
+    };
+    Bench {
+        boot,
+        memory,
+        orders: sender,
+    }
 }
 
 impl Bench {
@@ -62,10 +80,16 @@ impl Bench {
     }
 
     fn failures(&self) -> Vec<(Failure, Option<u64>)> {
-        let failed = self.memory.reports().into_iter().filter_map(|report| match report {
-            Report::Failed { failure, next_try_ms, .. } => Some((failure, next_try_ms)),
-            _ => None,
-        });
+        let failed = self
+            .memory
+            .reports()
+            .into_iter()
+            .filter_map(|report| match report {
+                Report::Failed {
+                    failure, next_try_ms, ..
+                } => Some((failure, next_try_ms)),
+                _ => None,
+            });
         failed.collect()
     }
 }
@@ -82,24 +106,39 @@ fn the_first_root_that_works_is_taken() {
 #[test]
 fn a_root_that_fails_gives_way_to_the_next_without_a_pause() {
     let bench = bench("root=http://a/x root=LABEL=b");
-    let mut world = Fake { failing: vec![("http://a/x", Stage::Fetch, 1)], ..Fake::default() };
+    let mut world = Fake {
+        failing: vec![("http://a/x", Stage::Fetch, 1)],
+        ..Fake::default()
+    };
     bench.boot.until_ready(&mut world);
     assert_eq!(bench.ready().unwrap().source, "LABEL=b");
     assert!(bench.failures().is_empty());
-    assert!(bench.memory.events().iter().any(|event| event.name == "fetch.failed"));
+    assert!(
+        bench
+            .memory
+            .events()
+            .iter()
+            .any(|event| event.name == "fetch.failed")
+    );
 }
 
 #[test]
 fn every_stage_may_fail_once_and_the_boot_still_comes_up() {
     for stage in [Stage::Network, Stage::Fetch, Stage::Verify, Stage::Mount] {
         let bench = bench("root=http://a/x");
-        let mut world = Fake { failing: vec![("http://a/x", stage, 1)], ..Fake::default() };
+        let mut world = Fake {
+            failing: vec![("http://a/x", stage, 1)],
+            ..Fake::default()
+        };
         bench.boot.until_ready(&mut world);
         assert!(bench.ready().is_some(), "{stage}");
         assert_eq!(bench.failures()[0].0.stage, stage);
     }
     let bench = bench("root=http://a/x");
-    let mut world = Fake { prepare_fails: 1, ..Fake::default() };
+    let mut world = Fake {
+        prepare_fails: 1,
+        ..Fake::default()
+    };
     bench.boot.until_ready(&mut world);
     assert_eq!((bench.failures().len(), bench.ready().is_some()), (1, true));
 }
@@ -107,7 +146,10 @@ fn every_stage_may_fail_once_and_the_boot_still_comes_up() {
 #[test]
 fn the_list_is_tried_again_with_growing_pauses() {
     let bench = bench("root=http://a/x");
-    let mut world = Fake { failing: vec![("http://a/x", Stage::Fetch, 4)], ..Fake::default() };
+    let mut world = Fake {
+        failing: vec![("http://a/x", Stage::Fetch, 4)],
+        ..Fake::default()
+    };
     bench.boot.until_ready(&mut world);
     assert_eq!(world.tried.len(), 5);
     let pauses: Vec<u64> = bench.failures().iter().map(|(_, next)| next.unwrap()).collect();
@@ -134,7 +176,10 @@ fn a_refused_plan_tries_no_root_but_prepares_the_machine() {
 #[test]
 fn after_the_last_try_only_a_person_starts_another() {
     let bench = bench("root=http://a/x lifeboot.retry=1");
-    let mut world = Fake { failing: vec![("http://a/x", Stage::Fetch, 2)], ..Fake::default() };
+    let mut world = Fake {
+        failing: vec![("http://a/x", Stage::Fetch, 2)],
+        ..Fake::default()
+    };
     // A nudge alone does not start a try that is not due; the person's order does.
     bench.orders.send(Order::Nudge).unwrap();
     let orders = bench.orders.clone();

@@ -31,7 +31,9 @@ impl Client {
     pub fn connect_to(path: &Path) -> io::Result<Client> {
         let stream = UnixStream::connect(path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        Ok(Client { reader: BufReader::new(stream) })
+        Ok(Client {
+            reader: BufReader::new(stream),
+        })
     }
 
     /// Sends a request and waits for its answer.
@@ -96,7 +98,12 @@ impl PipelineSink {
                 }
             }
         })?;
-        Ok((PipelineSink { stream: Mutex::new(stream) }, orders))
+        Ok((
+            PipelineSink {
+                stream: Mutex::new(stream),
+            },
+            orders,
+        ))
     }
 
     fn write(&self, request: &Request) {
@@ -124,7 +131,9 @@ pub struct ClientSink {
 impl ClientSink {
     /// Connects when the first event comes.
     pub fn new() -> ClientSink {
-        ClientSink { client: Mutex::new(None) }
+        ClientSink {
+            client: Mutex::new(None),
+        }
     }
 }
 
@@ -140,7 +149,9 @@ impl Sink for ClientSink {
         if guard.is_none() {
             *guard = Client::connect().ok();
         }
-        let sent = guard.as_mut().map(|client| client.request(&Request::Event(event)));
+        let sent = guard
+            .as_mut()
+            .map(|client| client.request(&Request::Event(event)));
         if matches!(sent, Some(Err(_))) {
             *guard = None;
         }

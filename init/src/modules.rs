@@ -63,7 +63,10 @@ impl Modules {
     /// Reads the index below `dir`; a file that is not there counts as empty.
     pub fn load(dir: &Path) -> Modules {
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
-        let mut modules = Modules { dir: dir.to_owned(), ..Modules::default() };
+        let mut modules = Modules {
+            dir: dir.to_owned(),
+            ..Modules::default()
+        };
         modules.read_dep(&read("modules.dep"));
         modules.read_alias(&read("modules.alias"));
         modules.read_softdep(&read("modules.softdep"));
@@ -83,7 +86,11 @@ impl Modules {
             return vec![plain];
         }
         let mut found: Vec<String> = Vec::new();
-        for (_, module) in self.aliases.iter().filter(|(pattern, _)| matches(pattern, name) || *pattern == plain) {
+        for (_, module) in self
+            .aliases
+            .iter()
+            .filter(|(pattern, _)| matches(pattern, name) || *pattern == plain)
+        {
             if !found.contains(module) {
                 found.push(module.clone());
             }
@@ -123,7 +130,9 @@ impl Modules {
         if !seen.insert(module.to_owned()) || is_live(module) {
             return Ok(());
         }
-        let Some((path, needs)) = self.files.get(module) else { return Ok(()) };
+        let Some((path, needs)) = self.files.get(module) else {
+            return Ok(());
+        };
         let soft = self.soft.get(module).cloned().unwrap_or_default();
         self.insert_soft(&soft.pre, seen, loaded);
         // modules.dep lists the direct needs first; the last one needs nothing.
@@ -147,7 +156,10 @@ impl Modules {
     }
 
     fn insert_file(&self, module: &str, path: &str, options: &str) -> Result<bool, ModuleError> {
-        let read = |source| ModuleError::Read { name: module.to_owned(), source };
+        let read = |source| ModuleError::Read {
+            name: module.to_owned(),
+            source,
+        };
         let file = File::open(self.dir.join(path)).map_err(read)?;
         let flags = if path.ends_with(".ko") { 0 } else { COMPRESSED_FILE };
         let options = std::ffi::CString::new(options).unwrap_or_default();
@@ -162,13 +174,18 @@ impl Modules {
         match outcome {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(source) => Err(ModuleError::Insert { name: module.to_owned(), source }),
+            Err(source) => Err(ModuleError::Insert {
+                name: module.to_owned(),
+                source,
+            }),
         }
     }
 
     fn read_dep(&mut self, text: &str) {
         for line in text.lines() {
-            let Some((path, needs)) = line.split_once(':') else { continue };
+            let Some((path, needs)) = line.split_once(':') else {
+                continue;
+            };
             let needs = needs.split_whitespace().map(name_of).collect();
             self.files.insert(name_of(path), (path.to_owned(), needs));
         }
@@ -186,7 +203,9 @@ impl Modules {
     fn read_softdep(&mut self, text: &str) {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let mut words = line.split_whitespace();
-            let (Some("softdep"), Some(module)) = (words.next(), words.next()) else { continue };
+            let (Some("softdep"), Some(module)) = (words.next(), words.next()) else {
+                continue;
+            };
             let soft = self.soft.entry(normal(module)).or_default();
             let mut pre = true;
             for word in words {
@@ -203,9 +222,14 @@ impl Modules {
 
 /// `modprobe` as the kernel and people call it: `-q`, `-a`, `-r` (refused), names and aliases. Returns the exit code and what to print.
 pub fn modprobe(args: &[String]) -> (u8, String) {
-    let quiet = args.iter().any(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains('q'));
+    let quiet = args
+        .iter()
+        .any(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains('q'));
     if args.iter().any(|arg| arg == "-r" || arg == "--remove") {
-        return (1, "modprobe: removing modules is not supported, use rmmod".to_owned());
+        return (
+            1,
+            "modprobe: removing modules is not supported, use rmmod".to_owned(),
+        );
     }
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let all = args.iter().any(|arg| arg == "-a" || arg == "--all");
@@ -215,7 +239,11 @@ pub fn modprobe(args: &[String]) -> (u8, String) {
     let modules = Modules::of_running_kernel();
     let wanted: &[&String] = if all { &names } else { std::slice::from_ref(first) };
     if !all && !options.is_empty() {
-        let options = options.iter().map(|option| option.as_str()).collect::<Vec<_>>().join(" ");
+        let options = options
+            .iter()
+            .map(|option| option.as_str())
+            .collect::<Vec<_>>()
+            .join(" ");
         return outcome(modules.insert_with(first, &options), quiet);
     }
     for name in wanted {
@@ -229,7 +257,9 @@ pub fn modprobe(args: &[String]) -> (u8, String) {
 impl Modules {
     fn insert_with(&self, name: &str, options: &str) -> Result<(), ModuleError> {
         let found = self.resolve(name);
-        let Some(module) = found.first() else { return Err(ModuleError::Unknown(name.to_owned())) };
+        let Some(module) = found.first() else {
+            return Err(ModuleError::Unknown(name.to_owned()));
+        };
         self.insert_one(module, options, &mut HashSet::new(), &mut Vec::new())
     }
 }
@@ -263,7 +293,12 @@ fn decompress(path: &str, file: File) -> io::Result<Vec<u8>> {
             let mut reader = ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?;
             reader.read_to_end(&mut image)?
         }
-        _ => return Err(io::Error::new(io::ErrorKind::Unsupported, format!("{path}: only .ko, .ko.xz and .ko.zst are understood"))),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("{path}: only .ko, .ko.xz and .ko.zst are understood"),
+            ));
+        }
     };
     Ok(image)
 }
@@ -345,11 +380,20 @@ mod tests {
         let modules = index();
         assert_eq!(modules.resolve("ext4"), ["ext4"]);
         assert_eq!(modules.resolve("fs-ext4"), ["ext4"]);
-        assert_eq!(modules.resolve("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00"), ["virtio_pci"]);
+        assert_eq!(
+            modules.resolve("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00"),
+            ["virtio_pci"]
+        );
         assert_eq!(modules.resolve("crypto-crc32c"), ["crc32c_generic"]);
         assert!(modules.resolve("pci:v00001AF5d0sv0sd0bc0sc0i0").is_empty());
         assert_eq!(modules.files["ext4"].1, ["jbd2", "mbcache"]);
-        assert_eq!((modules.soft["ext4"].pre.as_slice(), modules.soft["ext4"].post.len()), (&["crc32c".to_owned()][..], 1));
+        assert_eq!(
+            (
+                modules.soft["ext4"].pre.as_slice(),
+                modules.soft["ext4"].post.len()
+            ),
+            (&["crc32c".to_owned()][..], 1)
+        );
     }
 
     #[test]
@@ -387,9 +431,20 @@ mod tests {
         for (tool, ending) in [("xz", "xz"), ("zstd", "zst")] {
             let to = File::create(dir.join(format!("m.ko.{ending}"))).unwrap();
             let mut squeeze = std::process::Command::new(tool);
-            assert!(squeeze.args(["-c", "-q"]).arg(dir.join("m.ko")).stdout(to).status().unwrap().success());
+            assert!(
+                squeeze
+                    .args(["-c", "-q"])
+                    .arg(dir.join("m.ko"))
+                    .stdout(to)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             let name = format!("m.ko.{ending}");
-            assert_eq!(decompress(&name, File::open(dir.join(&name)).unwrap()).unwrap(), plain);
+            assert_eq!(
+                decompress(&name, File::open(dir.join(&name)).unwrap()).unwrap(),
+                plain
+            );
         }
         assert!(decompress("m.ko.gz", File::open(dir.join("m.ko")).unwrap()).is_err());
         fs::remove_dir_all(&dir).unwrap();

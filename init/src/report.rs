@@ -59,7 +59,10 @@ impl Reporter {
     /// The one place where a result may be ignored: what went wrong becomes an event of level debug.
     pub fn ignore<T, E: Error + 'static>(&self, what: &str, result: Result<T, E>) {
         if let Err(error) = result {
-            self.event(self.debug("child.error").with("what", format!("{what}: {}", chain(&error))));
+            self.event(
+                self.debug("child.error")
+                    .with("what", format!("{what}: {}", chain(&error))),
+            );
         }
     }
 }
@@ -70,7 +73,10 @@ pub fn unheeded<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) {
         && let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg")
     {
         // The last resort has no further one.
-        drop(std::io::Write::write_all(&mut log, format!("<7>lifeboot: {what}: {error}\n").as_bytes()));
+        drop(std::io::Write::write_all(
+            &mut log,
+            format!("<7>lifeboot: {what}: {error}\n").as_bytes(),
+        ));
     }
 }
 
@@ -94,7 +100,12 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// Makes a [`Failure`]: `failure(Stage::Fetch, "root.squashfs: 404")`.
 pub fn failure(stage: Stage, what: impl Into<String>) -> Failure {
-    Failure { stage, what: what.into(), cause: None, hint: None }
+    Failure {
+        stage,
+        what: what.into(),
+        cause: None,
+        hint: None,
+    }
 }
 
 /// Adds causes and hints to a [`Failure`].
@@ -129,12 +140,18 @@ pub struct Memory {
 impl Memory {
     /// The events so far.
     pub fn events(&self) -> Vec<Event> {
-        self.events.lock().map(|events| events.clone()).unwrap_or_default()
+        self.events
+            .lock()
+            .map(|events| events.clone())
+            .unwrap_or_default()
     }
 
     /// The reports so far.
     pub fn reports(&self) -> Vec<Report> {
-        self.reports.lock().map(|reports| reports.clone()).unwrap_or_default()
+        self.reports
+            .lock()
+            .map(|reports| reports.clone())
+            .unwrap_or_default()
     }
 }
 

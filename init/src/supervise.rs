@@ -81,14 +81,19 @@ pub fn run() -> ! {
     let mut init = match catch_unwind(Init::start) {
         Ok(init) => init,
         // Without a plan there are still the defaults: a network, the keys in the image, a shell.
-        Err(_) => Init::with(Plan { refusal: Some("making the plan panicked".into()), ..Plan::default() }),
+        Err(_) => Init::with(Plan {
+            refusal: Some("making the plan panicked".into()),
+            ..Plan::default()
+        }),
     };
     loop {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| init.turn())) {
             let message = panic_message(&*panic);
             let event = Event::new(now_ms(), Level::Error, "init.panic").with("message", message.as_str());
             // Recording is simple enough not to panic; if it does, the next turn is what matters.
-            drop(catch_unwind(AssertUnwindSafe(|| init.record(event.text(format!("PID 1 caught a panic and goes on: {message}"))))));
+            drop(catch_unwind(AssertUnwindSafe(|| {
+                init.record(event.text(format!("PID 1 caught a panic and goes on: {message}")))
+            })));
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
@@ -127,7 +132,11 @@ impl Init {
     }
 
     fn with(plan: Plan) -> Init {
-        let status = Status { image: plan::image_info(Path::new("/")), model: plan.facts.model.clone(), ..Status::default() };
+        let status = Status {
+            image: plan::image_info(Path::new("/")),
+            model: plan.facts.model.clone(),
+            ..Status::default()
+        };
         Init {
             outputs: Outputs::new(plan.log, plan.events.clone(), plan.syslog.as_deref()),
             deadline_ms: plan.deadline_s.map(|seconds| seconds * 1000),
@@ -161,12 +170,19 @@ impl Init {
     }
 
     fn note_sentinel(&mut self, whole: &plan::Completeness) {
-        let level = if whole.is_complete() { Level::Debug } else { Level::Error };
+        let level = if whole.is_complete() {
+            Level::Debug
+        } else {
+            Level::Error
+        };
         let event = Event::new(now_ms(), level, "init.sentinel")
             .with("complete", whole.is_complete())
             .with("entries", whole.entries)
             .with("missing", whole.missing.len())
-            .with("first_missing", whole.missing.first().cloned().unwrap_or_default());
+            .with(
+                "first_missing",
+                whole.missing.first().cloned().unwrap_or_default(),
+            );
         self.record(event.text(whole.describe()));
         if !whole.is_complete() {
             self.status.warnings.push(whole.describe());
@@ -176,11 +192,17 @@ impl Init {
     fn note_plan(&mut self) {
         let roots: Vec<String> = self.plan.roots.iter().map(ToString::to_string).collect();
         let verify = format!("{:?}", self.plan.verify).to_lowercase();
-        self.record(Event::new(now_ms(), Level::Debug, "plan.done").with("roots", roots).with("verify", verify));
+        self.record(
+            Event::new(now_ms(), Level::Debug, "plan.done")
+                .with("roots", roots)
+                .with("verify", verify),
+        );
         for note in self.plan.notes.clone() {
             let text = format!("boot parameter {}: {}", note.key, note.what);
             self.status.warnings.push(text.clone());
-            let event = Event::new(now_ms(), Level::Error, "plan.note").with("key", note.key).with("what", note.what);
+            let event = Event::new(now_ms(), Level::Error, "plan.note")
+                .with("key", note.key)
+                .with("what", note.what);
             self.record(event.text(text));
         }
         if let Some(what) = self.plan.refusal.clone() {
@@ -189,7 +211,12 @@ impl Init {
     }
 
     fn complain(&mut self, name: &str, what: String) {
-        self.record(Event::new(now_ms(), Level::Warn, name).with("child", "init").with("what", what.as_str()).text(what));
+        self.record(
+            Event::new(now_ms(), Level::Warn, name)
+                .with("child", "init")
+                .with("what", what.as_str())
+                .text(what),
+        );
     }
 
     fn listen(&mut self) {
@@ -238,8 +265,20 @@ impl Init {
     fn learn(&mut self, event: &Event) {
         match event.name.as_str() {
             "ssh.listening" => {
-                let port = event.u64("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(self.plan.ssh.port);
-                self.status.ssh = Some(SshStatus { port, fingerprint: event.str("fingerprint").to_owned() });
+                let port = event
+                    .u64("port")
+                    .and_then(|port| u16::try_from(port).ok())
+                    .unwrap_or(self.plan.ssh.port);
+                self.status.ssh = Some(SshStatus {
+                    port,
+                    fingerprint: event.str("fingerprint").to_owned(),
+                });
+            }
+            // A console may have come with its driver.
+            "devices.done" => {
+                for tty in self.outputs.rescan() {
+                    self.children.push(Child::new(Kind::Console(tty)));
+                }
             }
             "verify.off" => {
                 if let Some(text) = &event.text
@@ -254,13 +293,24 @@ impl Init {
 
     /// A request of a client; `None`: no answer.
     fn answer(&mut self, index: usize, request: Request) -> Option<Reply> {
-        let done = |text: &str| Some(Reply::Done { text: text.to_owned() });
+        let done = |text: &str| {
+            Some(Reply::Done {
+                text: text.to_owned(),
+            })
+        };
         match request {
             Request::Status => return Some(Reply::Status(Box::new(self.status_now()))),
             Request::Log { since, follow } => {
-                let events: Vec<Event> = self.ring.iter().filter(|event| event.seq >= since).cloned().collect();
+                let events: Vec<Event> = self
+                    .ring
+                    .iter()
+                    .filter(|event| event.seq >= since)
+                    .cloned()
+                    .collect();
                 let client = &mut self.clients[index];
-                events.into_iter().for_each(|event| client.reply(&Reply::Event(event)));
+                events
+                    .into_iter()
+                    .for_each(|event| client.reply(&Reply::Event(event)));
                 if follow {
                     client.follow();
                     return None;
@@ -291,7 +341,9 @@ impl Init {
                     self.report(report);
                     return None;
                 }
-                return Some(Reply::Error { what: "only the pipeline reports".to_owned() });
+                return Some(Reply::Error {
+                    what: "only the pipeline reports".to_owned(),
+                });
             }
         }
         done("")
@@ -308,7 +360,9 @@ impl Init {
             Phase::Held { source } => format!("starting {source} now; this session ends"),
             Phase::Rescue => "no root= was given, so there is nothing to boot".to_owned(),
             Phase::Failed { .. } => "trying again now; the system starts as soon as it is ready".to_owned(),
-            Phase::WaitingForPassphrase { .. } => "still waiting for a passphrase: type 'rescue unlock'".to_owned(),
+            Phase::WaitingForPassphrase { .. } => {
+                "still waiting for a passphrase: type 'rescue unlock'".to_owned()
+            }
             Phase::Break { stage } => format!("going on with stage {stage}"),
             _ => "the boot is under way; the system starts as soon as it is ready".to_owned(),
         }
@@ -329,17 +383,27 @@ impl Init {
             Report::Waiting(volumes) => self.status.phase = Phase::WaitingForPassphrase { volumes },
             Report::Idle => self.status.phase = Phase::Rescue,
             Report::Break(stage) => self.status.phase = Phase::Break { stage },
-            Report::Failed { failure, attempts, next_try_ms } => {
+            Report::Failed {
+                failure,
+                attempts,
+                next_try_ms,
+            } => {
                 let now = now_ms();
                 self.status.attempts = attempts;
                 let next_try_ms = next_try_ms.map(|pause| now + pause);
-                self.status.phase = Phase::Failed { failure, since_ms: now, next_try_ms };
+                self.status.phase = Phase::Failed {
+                    failure,
+                    since_ms: now,
+                    next_try_ms,
+                };
                 if next_try_ms.is_none() && self.plan.on_failure == OnFailure::Reboot {
                     self.deadline_ms = Some(now);
                 }
             }
             Report::Ready(root) => {
-                self.status.phase = Phase::Held { source: root.source.clone() };
+                self.status.phase = Phase::Held {
+                    source: root.source.clone(),
+                };
                 self.ready = Some(root);
                 if self.is_held() {
                     self.say_held();
@@ -349,9 +413,18 @@ impl Init {
     }
 
     fn say_held(&mut self) {
-        let who: Vec<String> = self.clients.iter().filter_map(Client::session).map(|session| session.who).collect();
-        let event = Event::new(now_ms(), Level::Info, "boot.held").with("holds", who.len()).with("who", who);
-        self.record(event.text("the system is ready; it starts when the last session ends or 'rescue boot' is typed"));
+        let who: Vec<String> = self
+            .clients
+            .iter()
+            .filter_map(Client::session)
+            .map(|session| session.who)
+            .collect();
+        let event = Event::new(now_ms(), Level::Info, "boot.held")
+            .with("holds", who.len())
+            .with("who", who);
+        self.record(
+            event.text("the system is ready; it starts when the last session ends or 'rescue boot' is typed"),
+        );
     }
 
     /// Whether a person keeps a ready system from being started.
@@ -376,7 +449,11 @@ impl Init {
     /// Consoles where somebody has a shell: only warnings are printed into their work.
     fn consoles_in_use(&self) -> Vec<String> {
         use lifeboot_contract::control::SessionKind::Console;
-        let consoles = self.clients.iter().filter_map(Client::session).filter(|session| session.kind == Console);
+        let consoles = self
+            .clients
+            .iter()
+            .filter_map(Client::session)
+            .filter(|session| session.kind == Console);
         consoles.map(|session| session.who).collect()
     }
 }

@@ -1,5 +1,8 @@
 //! The only unsafe code of the project: kernel interfaces that neither rustix nor nix wraps, one a file.
-#![expect(unsafe_code, reason = "ioctls; every block says what the kernel reads and writes")]
+#![expect(
+    unsafe_code,
+    reason = "ioctls; every block says what the kernel reads and writes"
+)]
 
 pub(crate) mod loop_device;
 pub(crate) mod net;

@@ -39,11 +39,19 @@ impl Uplink {
     /// Sets the clock's floor and starts looking for a network.
     pub fn start(plan: Arc<Plan>, build_time: u64, reporter: &Reporter) -> Uplink {
         time::floor(build_time, reporter);
-        let state = Arc::new((Mutex::new(State { facts: plan.facts.clone(), ..State::default() }), Condvar::new()));
+        let state = Arc::new((
+            Mutex::new(State {
+                facts: plan.facts.clone(),
+                ..State::default()
+            }),
+            Condvar::new(),
+        ));
         let shared = state.clone();
         let reporter = reporter.clone();
         let also = reporter.clone();
-        let spawned = std::thread::Builder::new().name("uplink".into()).spawn(move || keep(&plan, &shared, &reporter));
+        let spawned = std::thread::Builder::new()
+            .name("uplink".into())
+            .spawn(move || keep(&plan, &shared, &reporter));
         also.ignore("uplink thread", spawned);
         Uplink { state }
     }
@@ -55,15 +63,21 @@ impl Uplink {
     pub fn wait(&self) -> Result<Up, Failure> {
         let (lock, changed) = &*self.state;
         let end = Instant::now() + WAIT;
-        let Ok(mut state) = lock.lock() else { return Err(failure(Stage::Network, "the network thread died")) };
+        let Ok(mut state) = lock.lock() else {
+            return Err(failure(Stage::Network, "the network thread died"));
+        };
         loop {
             if state.link.as_ref().is_some_and(network::Link::is_alive) {
-                return Ok(Up { facts: state.facts.clone() });
+                return Ok(Up {
+                    facts: state.facts.clone(),
+                });
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let why = state.trouble.clone();
-                return Err(why.unwrap_or_else(|| failure(Stage::Network, format!("no network within {} s", WAIT.as_secs()))));
+                return Err(why.unwrap_or_else(|| {
+                    failure(Stage::Network, format!("no network within {} s", WAIT.as_secs()))
+                }));
             }
             match changed.wait_timeout(state, left) {
                 Ok((guard, _)) => state = guard,
@@ -105,7 +119,12 @@ fn keep(plan: &Plan, shared: &(Mutex<State>, Condvar), reporter: &Reporter) {
                 }
             }
             Err(failed) => {
-                reporter.event(reporter.warn("network.failed").with("what", failed.to_string()).text(failed.to_string()));
+                reporter.event(
+                    reporter
+                        .warn("network.failed")
+                        .with("what", failed.to_string())
+                        .text(failed.to_string()),
+                );
                 set(&mut |state| state.trouble = Some(failed.clone()));
                 // A search that fails at once (no interface at all) must not spin.
                 std::thread::sleep(Duration::from_secs(1));

@@ -4,8 +4,8 @@
 //! uevents loads what appears later, and whoever needs a device waits for that device.
 
 use crate::modules::Modules;
-use crate::report::{Reporter, chain, now_ms};
-use lifeboot_contract::event::Failure;
+use crate::report::{FailureExt, Reporter, chain, failure, now_ms};
+use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::plan::{Overlay, Plan, Source};
 use std::collections::HashSet;
 use std::fs;
@@ -21,26 +21,43 @@ pub struct Devices {
 struct Shared {
     modules: Modules,
     done: Mutex<HashSet<String>>,
+    /// Held while a module is being loaded, so that who finds it among the done can wait until it really is.
+    loading: Mutex<()>,
     reporter: Reporter,
 }
 
-/// Loads drivers.
+/// Starts loading drivers, and returns at once: who needs a device waits for that device.
 ///
 /// # Errors
-/// None today: a driver that fails is an event, and what needs its device will say so by the device's name.
+/// No thread can be had. A driver that fails is an event, and what needs its device will say so by the device's name.
 pub fn run(plan: &Plan, reporter: &Reporter) -> Result<Devices, Failure> {
-    let started = now_ms();
-    let shared = Shared { modules: Modules::of_running_kernel(), done: Mutex::default(), reporter: reporter.clone() };
-    let devices = Devices { shared: Arc::new(shared) };
+    let modules = Modules::of_running_kernel();
+    let shared = Shared {
+        modules,
+        done: Mutex::default(),
+        loading: Mutex::default(),
+        reporter: reporter.clone(),
+    };
+    let devices = Devices {
+        shared: Arc::new(shared),
+    };
     devices.listen();
-    devices.coldplug();
-    let needed = devices.clone();
-    let names = needed_by(plan);
-    // What only the mount stage needs is loaded while the network comes up.
-    let spawned = std::thread::Builder::new().name("modules".into()).spawn(move || names.iter().for_each(|name| needed.load(name)));
-    reporter.ignore("modules thread", spawned);
-    let count = devices.shared.done.lock().map(|done| done.len()).unwrap_or_default();
-    reporter.event(reporter.debug("devices.done").with("modules", count).with("ms", now_ms() - started));
+    let worker = devices.clone();
+    let needed = needed_by(plan);
+    let work = move || {
+        let started = now_ms();
+        worker.coldplug();
+        needed.iter().for_each(|name| worker.load(name));
+        let reporter = &worker.shared.reporter;
+        reporter.event(
+            reporter
+                .debug("devices.done")
+                .with("modules", worker.known())
+                .with("ms", now_ms() - started),
+        );
+    };
+    let spawned = std::thread::Builder::new().name("coldplug".into()).spawn(work);
+    spawned.map_err(|error| failure(Stage::Devices, "a thread for loading drivers").because(&error))?;
     Ok(devices)
 }
 
@@ -60,9 +77,15 @@ fn needed_by(plan: &Plan) -> Vec<&'static str> {
 }
 
 impl Devices {
-    /// Loads a module by name, once; what goes wrong is an event.
+    /// Loads a module by name, once; it is there when this returns. What goes wrong is an event.
     pub fn load(&self, name: &str) {
-        let fresh = self.shared.done.lock().map(|mut done| done.insert(name.to_owned())).unwrap_or(true);
+        let _one_at_a_time = self.shared.loading.lock();
+        let fresh = self
+            .shared
+            .done
+            .lock()
+            .map(|mut done| done.insert(name.to_owned()))
+            .unwrap_or(true);
         if !fresh {
             return;
         }
@@ -71,16 +94,31 @@ impl Devices {
         match self.shared.modules.insert(name) {
             Ok(loaded) => {
                 for module in loaded {
-                    reporter.event(reporter.debug("devices.module").with("module", module).with("ms", now_ms() - started));
+                    reporter.event(
+                        reporter
+                            .debug("devices.module")
+                            .with("module", module)
+                            .with("ms", now_ms() - started),
+                    );
                 }
             }
-            Err(error) => reporter.event(reporter.warn("devices.failed").with("what", chain(&error)).text(chain(&error))),
+            Err(error) => reporter.event(
+                reporter
+                    .warn("devices.failed")
+                    .with("what", chain(&error))
+                    .text(chain(&error)),
+            ),
         }
     }
 
     /// Loads what a modalias names, if the image has it: most devices of a machine need no driver here.
     fn plug(&self, modalias: &str) {
-        let known = self.shared.done.lock().map(|mut done| !done.insert(modalias.to_owned())).unwrap_or(false);
+        let known = self
+            .shared
+            .done
+            .lock()
+            .map(|mut done| !done.insert(modalias.to_owned()))
+            .unwrap_or(false);
         if !known {
             for module in self.shared.modules.resolve(modalias) {
                 self.load(&module);
@@ -96,7 +134,9 @@ impl Devices {
             let mut found = Vec::new();
             modaliases(Path::new("/sys/devices"), 0, &mut found);
             // Network drivers first: being reachable comes before disks.
-            found.sort_by_key(|(path, _)| !(path.contains("net") || path.contains("virtio") || path.contains("usb")));
+            found.sort_by_key(|(path, _)| {
+                !(path.contains("net") || path.contains("virtio") || path.contains("usb"))
+            });
             for (_, modalias) in found {
                 self.plug(&modalias);
             }
@@ -118,7 +158,12 @@ impl Devices {
             Ok(socket) => socket,
             Err(error) => {
                 let what = format!("uevents: {error}");
-                return reporter.event(reporter.warn("devices.failed").with("what", what.clone()).text(what));
+                return reporter.event(
+                    reporter
+                        .warn("devices.failed")
+                        .with("what", what.clone())
+                        .text(what),
+                );
             }
         };
         let spawned = std::thread::Builder::new().name("uevents".into()).spawn(move || {
@@ -198,7 +243,10 @@ mod tests {
     fn an_http_root_needs_loop_squashfs_and_overlay() {
         let plan = |line: &str| Plan::make(line, &Default::default(), Default::default(), "");
         assert_eq!(needed_by(&plan("root=http://a")), ["loop", "squashfs", "overlay"]);
-        assert_eq!(needed_by(&plan("root=http://a lifeboot.overlay=none")), ["loop", "squashfs"]);
+        assert_eq!(
+            needed_by(&plan("root=http://a lifeboot.overlay=none")),
+            ["loop", "squashfs"]
+        );
         assert!(needed_by(&plan("")).is_empty());
     }
 }

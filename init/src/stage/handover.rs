@@ -38,10 +38,17 @@ fn attempt(root: &ReadyRoot, reporter: &Reporter) -> Result<std::convert::Infall
     reporter.ignore("resolv.conf", name_servers(path));
     // What only this system may know.
     reporter.ignore("host key", remove_secrets());
-    let directory = |of: &Path| open(of, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let directory = |of: &Path| {
+        open(
+            of,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    };
     let old = directory(Path::new("/")).map_err(|error| fail("/".to_owned()).because(&error))?;
     let new = directory(path).map_err(|error| fail(root.path.clone()).because(&error))?;
-    let sweeper = sweeper().map_err(|error| fail("the process that frees the initramfs".to_owned()).because(&error))?;
+    let sweeper =
+        sweeper().map_err(|error| fail("the process that frees the initramfs".to_owned()).because(&error))?;
     let entered = enter(path, &new);
     let cause = match entered {
         Ok(()) => execute(root),
@@ -68,7 +75,11 @@ fn prepare(root: &Path) -> Result<(), (String, std::io::Error)> {
 fn bind_modules(root: &Path) -> std::io::Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let ours = Path::new("/usr/lib/modules").join(&release);
-    let base = if root.join("usr/lib").is_dir() { "usr/lib/modules" } else { "lib/modules" };
+    let base = if root.join("usr/lib").is_dir() {
+        "usr/lib/modules"
+    } else {
+        "lib/modules"
+    };
     let theirs = root.join(base).join(&release);
     if theirs.join("modules.dep").exists() || theirs.join("kernel").is_dir() || !ours.is_dir() {
         return Ok(());
@@ -79,7 +90,10 @@ fn bind_modules(root: &Path) -> std::io::Result<()> {
 
 /// A root without an opinion about name servers gets those of the lease; a link (to systemd-resolved's file, say) is an opinion.
 fn name_servers(root: &Path) -> std::io::Result<()> {
-    let (ours, theirs) = (Path::new("/run/lifeboot/resolv.conf"), root.join("etc/resolv.conf"));
+    let (ours, theirs) = (
+        Path::new("/run/lifeboot/resolv.conf"),
+        root.join("etc/resolv.conf"),
+    );
     let wanted = fs::symlink_metadata(&theirs).map_or(true, |meta| meta.is_file() && meta.len() == 0);
     if wanted && ours.exists() && root.join("etc").is_dir() {
         fs::write(&theirs, fs::read(ours)?)?;
@@ -124,9 +138,15 @@ fn execute(root: &ReadyRoot) -> std::io::Error {
     Command::new(&root.init)
         .args(&root.args)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/")
-        .env("TERM", std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned()))
+        .env(
+            "TERM",
+            std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned()),
+        )
         .exec()
 }
 
@@ -139,7 +159,10 @@ fn sweeper() -> std::io::Result<ChildStdin> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    child.stdin.take().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
+    child
+        .stdin
+        .take()
+        .ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
 }
 
 fn call_off(mut sweeper: ChildStdin) -> std::io::Result<()> {
@@ -155,7 +178,9 @@ pub fn free_initramfs() -> u8 {
         Ok(0) => {}
         _ => return 1,
     }
-    let Ok(device) = fs::metadata("/").map(|meta| meta.dev()) else { return 1 };
+    let Ok(device) = fs::metadata("/").map(|meta| meta.dev()) else {
+        return 1;
+    };
     sweep(Path::new("/"), device, 0);
     0
 }
@@ -164,7 +189,9 @@ fn sweep(dir: &Path, device: u64, depth: usize) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         if meta.dev() != device || path == Path::new("/usr/lib/modules") || depth > 64 {
             continue;
         }

@@ -41,9 +41,22 @@ impl Scaffold {
         Scaffold(Vec::new())
     }
 
-    fn mount(&mut self, from: &Path, to: &'static str, kind: &str, flags: MountFlags, data: &str) -> Result<(), Failure> {
-        let mounted = Mount::builder().fstype(kind).flags(flags).data(data).mount(from, to);
-        mounted.map_err(|error| failure(Stage::Mount, format!("{} as {kind} on {to}", from.display())).because(&error))?;
+    fn mount(
+        &mut self,
+        from: &Path,
+        to: &'static str,
+        kind: &str,
+        flags: MountFlags,
+        data: &str,
+    ) -> Result<(), Failure> {
+        let mounted = Mount::builder()
+            .fstype(kind)
+            .flags(flags)
+            .data(data)
+            .mount(from, to);
+        mounted.map_err(|error| {
+            failure(Stage::Mount, format!("{} as {kind} on {to}", from.display())).because(&error)
+        })?;
         self.0.push(to);
         Ok(())
     }
@@ -66,7 +79,13 @@ impl Drop for Scaffold {
 ///
 /// # Errors
 /// The mount that failed, with the kernel's reason; no init in the image.
-pub fn image(plan: &Plan, devices: &Devices, verified: Verified, orders: &Orders, reporter: &Reporter) -> Result<ReadyRoot, Failure> {
+pub fn image(
+    plan: &Plan,
+    devices: &Devices,
+    verified: Verified,
+    orders: &Orders,
+    reporter: &Reporter,
+) -> Result<ReadyRoot, Failure> {
     for module in ["loop", "squashfs"] {
         devices.load(module);
     }
@@ -83,7 +102,13 @@ pub fn image(plan: &Plan, devices: &Devices, verified: Verified, orders: &Orders
         devices.load("overlay");
         writable(plan, &mut scaffold, orders)?;
         let data = format!("lowerdir={LOWER},upperdir={UPPER}/upper,workdir={UPPER}/work");
-        scaffold.mount(Path::new("overlay"), SYSROOT, "overlay", MountFlags::empty(), &data)?;
+        scaffold.mount(
+            Path::new("overlay"),
+            SYSROOT,
+            "overlay",
+            MountFlags::empty(),
+            &data,
+        )?;
     }
     drop(device);
     finish(plan, source, scaffold, reporter)
@@ -99,13 +124,20 @@ fn writable(plan: &Plan, scaffold: &mut Scaffold, orders: &Orders) -> Result<(),
             scaffold.mount(&device, UPPER, &kind, MountFlags::empty(), "")?;
         }
         Overlay::Tmpfs(size) => {
-            scaffold.mount(Path::new("tmpfs"), UPPER, "tmpfs", MountFlags::empty(), &format!("size={size},mode=0755"))?;
+            scaffold.mount(
+                Path::new("tmpfs"),
+                UPPER,
+                "tmpfs",
+                MountFlags::empty(),
+                &format!("size={size},mode=0755"),
+            )?;
         }
         Overlay::None => {}
     }
     for name in ["upper", "work"] {
         let dir = Path::new(UPPER).join(name);
-        fs::create_dir_all(&dir).map_err(|error| failure(Stage::Mount, dir.display().to_string()).because(&error))?;
+        fs::create_dir_all(&dir)
+            .map_err(|error| failure(Stage::Mount, dir.display().to_string()).because(&error))?;
     }
     Ok(())
 }
@@ -114,17 +146,29 @@ fn writable(plan: &Plan, scaffold: &mut Scaffold, orders: &Orders) -> Result<(),
 ///
 /// # Errors
 /// A device that did not appear, a file system that could not be repaired without a person, a mount that failed, no init.
-pub fn local(plan: &Plan, devices: &Devices, id: &BlockId, orders: &Orders, reporter: &Reporter) -> Result<ReadyRoot, Failure> {
+pub fn local(
+    plan: &Plan,
+    devices: &Devices,
+    id: &BlockId,
+    orders: &Orders,
+    reporter: &Reporter,
+) -> Result<ReadyRoot, Failure> {
     unlock(plan, orders, reporter)?;
     let device = block::await_device(id, orders, PATIENCE)?;
     let kind = kind_of(&device, plan.local.fstype.as_deref())?;
     if kind == "crypto_LUKS" {
-        return Err(failure(Stage::Mount, format!("{id} ({}) is a LUKS volume", device.display()))
-            .hint("name its file system in root= and the volume in rd.luks.uuid="));
+        return Err(failure(
+            Stage::Mount,
+            format!("{id} ({}) is a LUKS volume", device.display()),
+        )
+        .hint("name its file system in root= and the volume in rd.luks.uuid="));
     }
     devices.load(&kind);
     let result = check(&device, &kind)?;
-    let done = reporter.debug("mount.fsck").with("device", device.display().to_string()).with("result", result);
+    let done = reporter
+        .debug("mount.fsck")
+        .with("device", device.display().to_string())
+        .with("result", result);
     reporter.event(done);
     let mut scaffold = Scaffold::new(reporter);
     let (mut flags, data) = options(plan.local.flags.as_deref().unwrap_or_default());
@@ -141,8 +185,11 @@ fn kind_of(device: &Path, given: Option<&str>) -> Result<String, Failure> {
     }
     match block::fstype(device) {
         Ok(Some(kind)) => Ok(kind),
-        Ok(None) => Err(failure(Stage::Mount, format!("{}: no file system is recognised", device.display()))
-            .hint("'rescue fsck' may know more; rootfstype= overrides")),
+        Ok(None) => Err(failure(
+            Stage::Mount,
+            format!("{}: no file system is recognised", device.display()),
+        )
+        .hint("'rescue fsck' may know more; rootfstype= overrides")),
         Err(error) => Err(failure(Stage::Mount, device.display().to_string()).because(&error)),
     }
 }
@@ -159,12 +206,19 @@ fn check(device: &Path, kind: &str) -> Result<String, Failure> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| failure(Stage::Mount, format!("{name}: e2fsck")).because(&error))?;
-    let said = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
+    let said = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned();
     match output.status.code() {
         Some(0) => Ok(format!("clean: {said}")),
         Some(1 | 2) => Ok(format!("repaired: {said}")),
-        code => Err(failure(Stage::Mount, format!("{name}: e2fsck -p ended with {}: {said}", code.unwrap_or(-1)))
-            .hint(&format!("type 'rescue fsck --repair {name}', then 'rescue boot'"))),
+        code => Err(failure(
+            Stage::Mount,
+            format!("{name}: e2fsck -p ended with {}: {said}", code.unwrap_or(-1)),
+        )
+        .hint(&format!("type 'rescue fsck --repair {name}', then 'rescue boot'"))),
     }
 }
 
@@ -177,21 +231,42 @@ fn unlock(plan: &Plan, orders: &Orders, reporter: &Reporter) -> Result<(), Failu
             None => block::await_device(&BlockId::Uuid(volume.uuid.clone()), orders, PATIENCE)?,
         };
         if !by_key_file(plan, volume, &device, reporter) {
-            let waiting = reporter.info("mount.waiting").with("uuid", volume.uuid.as_str()).with("device", device.display().to_string());
-            reporter.event(waiting.text(format!("{} is locked: type 'rescue unlock' or give the passphrase here", device.display())));
+            let waiting = reporter
+                .info("mount.waiting")
+                .with("uuid", volume.uuid.as_str())
+                .with("device", device.display().to_string());
+            reporter.event(waiting.text(format!(
+                "{} is locked: type 'rescue unlock' or give the passphrase here",
+                device.display()
+            )));
             let device = Some(device.display().to_string());
-            locked.push(LockedVolume { device, uuid: volume.uuid.clone(), name: volume.name.clone() });
+            locked.push(LockedVolume {
+                device,
+                uuid: volume.uuid.clone(),
+                name: volume.name.clone(),
+            });
         }
     }
     while !locked.is_empty() {
         reporter.report(Report::Waiting(locked.clone()));
-        block::wait_for(orders, None, || locked.iter().any(|volume| block::unlocked(&volume.uuid).is_some()).then_some(()));
+        block::wait_for(orders, None, || {
+            locked
+                .iter()
+                .any(|volume| block::unlocked(&volume.uuid).is_some())
+                .then_some(())
+        });
         locked.retain(|volume| match block::unlocked(&volume.uuid) {
             None => true,
             Some(device) => {
                 let device = device.display().to_string();
                 let text = format!("{} is unlocked", volume.describe());
-                reporter.event(reporter.info("mount.unlocked").with("uuid", volume.uuid.as_str()).with("device", device).text(text));
+                reporter.event(
+                    reporter
+                        .info("mount.unlocked")
+                        .with("uuid", volume.uuid.as_str())
+                        .with("device", device)
+                        .text(text),
+                );
                 false
             }
         });
@@ -217,8 +292,16 @@ fn by_key_file(plan: &Plan, volume: &LuksVolume, device: &Path, reporter: &Repor
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => chain(&error),
     };
-    let text = format!("{}: the key file {key} does not unlock it: {why}", device.display());
-    reporter.event(reporter.warn("mount.failed").with("what", text.clone()).text(text));
+    let text = format!(
+        "{}: the key file {key} does not unlock it: {why}",
+        device.display()
+    );
+    reporter.event(
+        reporter
+            .warn("mount.failed")
+            .with("what", text.clone())
+            .text(text),
+    );
     false
 }
 
@@ -243,21 +326,38 @@ fn options(text: &str) -> (MountFlags, String) {
     (flags, data.join(","))
 }
 
-fn finish(plan: &Plan, source: String, scaffold: Scaffold, reporter: &Reporter) -> Result<ReadyRoot, Failure> {
-    let init = find_init(Path::new(SYSROOT), plan.init.as_deref()).map_err(|what| failure(Stage::Mount, format!("{source}: {what}")))?;
+fn finish(
+    plan: &Plan,
+    source: String,
+    scaffold: Scaffold,
+    reporter: &Reporter,
+) -> Result<ReadyRoot, Failure> {
+    let init = find_init(Path::new(SYSROOT), plan.init.as_deref())
+        .map_err(|what| failure(Stage::Mount, format!("{source}: {what}")))?;
     scaffold.complete();
     let overlay = Path::new(UPPER).join("upper").exists();
     reporter.event(
-        reporter.info("mount.done").with("root", source.as_str()).with("overlay", overlay).with("init", init.as_str())
+        reporter
+            .info("mount.done")
+            .with("root", source.as_str())
+            .with("overlay", overlay)
+            .with("init", init.as_str())
             .text(format!("mount: {source} is at {SYSROOT}, init is {init}")),
     );
-    Ok(ReadyRoot { path: SYSROOT.to_owned(), init, args: plan.init_args.clone(), source })
+    Ok(ReadyRoot {
+        path: SYSROOT.to_owned(),
+        init,
+        args: plan.init_args.clone(),
+        source,
+    })
 }
 
 /// The init to execute: the one given, or the first of the usual ones that is there.
 fn find_init(root: &Path, given: Option<&str>) -> Result<String, String> {
     match given {
-        Some(init) => executable(root, init).map(|()| init.to_owned()).map_err(|why| format!("init={init}: {why}")),
+        Some(init) => executable(root, init)
+            .map(|()| init.to_owned())
+            .map_err(|why| format!("init={init}: {why}")),
         None => INITS
             .iter()
             .find(|init| executable(root, init).is_ok())
@@ -282,7 +382,9 @@ pub fn executable(root: &Path, path: &str) -> Result<(), String> {
         [b'#', b'!', ..] => Ok(()),
         [0x7f, b'E', b'L', b'F', ..] if length == 20 => match u16::from_le_bytes([head[18], head[19]]) {
             machine if machine == MACHINE => Ok(()),
-            machine => Err(format!("made for another machine (ELF machine {machine}, this is {MACHINE})")),
+            machine => Err(format!(
+                "made for another machine (ELF machine {machine}, this is {MACHINE})"
+            )),
         },
         _ => Err("neither an ELF file nor a script".to_owned()),
     }
@@ -292,8 +394,18 @@ pub fn executable(root: &Path, path: &str) -> Result<(), String> {
 const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
 
 fn open_inside(root: &Path, path: &str) -> rustix::io::Result<OwnedFd> {
-    let dir = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    openat2(&dir, PathBuf::from(path), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+    let dir = rustix::fs::open(
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    openat2(
+        &dir,
+        PathBuf::from(path),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )
 }
 
 #[cfg(test)]
@@ -325,7 +437,11 @@ mod tests {
     fn an_init_without_execute_bit_or_of_another_machine_is_refused() {
         let root = root("refused");
         script(root.join("a"), "#!/bin/sh\n", 0o644);
-        assert!(executable(&root, "/a").unwrap_err().contains("not an executable file"));
+        assert!(
+            executable(&root, "/a")
+                .unwrap_err()
+                .contains("not an executable file")
+        );
         let mut elf = b"\x7fELF".to_vec();
         elf.resize(18, 0);
         elf.extend(8u16.to_le_bytes());
@@ -339,6 +455,9 @@ mod tests {
     #[test]
     fn mount_options_are_told_apart() {
         let (flags, data) = options("noatime,subvol=@,nodev,compress=zstd");
-        assert_eq!((flags, data.as_str()), (MountFlags::NOATIME | MountFlags::NODEV, "subvol=@,compress=zstd"));
+        assert_eq!(
+            (flags, data.as_str()),
+            (MountFlags::NOATIME | MountFlags::NODEV, "subvol=@,compress=zstd")
+        );
     }
 }

@@ -21,7 +21,8 @@ pub fn image_info(root: &Path) -> ImageInfo {
 
 /// Reads everything below `root` (`/` on the device) and makes the plan.
 pub fn run(root: &Path) -> Plan {
-    let cmdline = String::from_utf8_lossy(&fs::read(under(root, "/proc/cmdline")).unwrap_or_default()).into_owned();
+    let cmdline =
+        String::from_utf8_lossy(&fs::read(under(root, "/proc/cmdline")).unwrap_or_default()).into_owned();
     let keys = fs::read_to_string(under(root, image::AUTHORIZED_KEYS)).unwrap_or_default();
     let baked = match fs::read_to_string(under(root, image::CONFIG)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
@@ -46,7 +47,8 @@ pub fn run(root: &Path) -> Plan {
 pub fn stored() -> io::Result<Plan> {
     let text = fs::read_to_string(image::PLAN)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", image::PLAN)))?;
-    serde_json::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", image::PLAN)))
+    serde_json::from_str(&text)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", image::PLAN)))
 }
 
 /// Leaves the plan for the other processes.
@@ -80,7 +82,11 @@ impl Completeness {
         match (&self.fault, self.missing.first()) {
             (Some(fault), _) => format!("the initramfs is incomplete: {fault}"),
             (None, Some(first)) => {
-                format!("the initramfs is incomplete: {} of {} entries are missing or short, the first is {first}", self.missing.len(), self.entries)
+                format!(
+                    "the initramfs is incomplete: {} of {} entries are missing or short, the first is {first}",
+                    self.missing.len(),
+                    self.entries
+                )
             }
             (None, None) => format!("the initramfs is complete: {} entries", self.entries),
         }
@@ -92,7 +98,11 @@ impl Completeness {
 /// The kernel goes on silently when the archive is damaged or memory runs out while it unpacks (init/initramfs.c), so a missing
 /// sentinel is the only sign.
 pub fn completeness(root: &Path) -> Completeness {
-    let faulty = |fault: String| Completeness { entries: 0, missing: Vec::new(), fault: Some(fault) };
+    let faulty = |fault: String| Completeness {
+        entries: 0,
+        missing: Vec::new(),
+        fault: Some(fault),
+    };
     let listing = match fs::read(under(root, image::LISTING)) {
         Ok(listing) => listing,
         Err(_) => return faulty(format!("{} is missing", image::LISTING)),
@@ -100,15 +110,30 @@ pub fn completeness(root: &Path) -> Completeness {
     let Ok(sentinel) = fs::read_to_string(under(root, image::SENTINEL)) else {
         return faulty(format!("{}, its last entry, is missing", image::SENTINEL));
     };
-    let digest: String = Sha256::digest(&listing).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(&listing)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     if sentinel.trim() != digest {
-        return faulty(format!("{} says {}, the listing is {digest}", image::SENTINEL, sentinel.trim()));
+        return faulty(format!(
+            "{} says {}, the listing is {digest}",
+            image::SENTINEL,
+            sentinel.trim()
+        ));
     }
     match image::parse_listing(&String::from_utf8_lossy(&listing)) {
         Err(error) => faulty(error.to_string()),
         Ok(entries) => {
-            let missing = entries.iter().filter(|entry| !is_whole(root, entry)).map(|entry| entry.path.clone()).collect();
-            Completeness { entries: entries.len(), missing, fault: None }
+            let missing = entries
+                .iter()
+                .filter(|entry| !is_whole(root, entry))
+                .map(|entry| entry.path.clone())
+                .collect();
+            Completeness {
+                entries: entries.len(),
+                missing,
+                fault: None,
+            }
         }
     }
 }
@@ -142,20 +167,34 @@ fn facts(root: &Path) -> Facts {
 fn boot_url(root: &Path) -> Option<String> {
     let tree = under(root, "/proc/device-tree");
     let alias = String::from_utf8(fs::read(tree.join("aliases/blconfig")).ok()?).ok()?;
-    let node = alias.trim_end_matches('\0').rsplit('/').next()?.split('@').next()?.to_owned();
+    let node = alias
+        .trim_end_matches('\0')
+        .rsplit('/')
+        .next()?
+        .split('@')
+        .next()?
+        .to_owned();
     let devices = fs::read_dir(under(root, "/sys/bus/nvmem/devices")).ok()?;
-    let device = devices.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with(&node))?;
+    let device = devices
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&node))?;
     let text = String::from_utf8_lossy(&fs::read(device.path().join("nvmem")).ok()?).into_owned();
     boot_url_of(&text)
 }
 
 fn boot_url_of(config: &str) -> Option<String> {
     let value = |key: &str| {
-        let line = config.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
+        let line = config
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
         filled(line)
     };
     let host = value("HTTP_HOST")?;
-    let port = value("HTTP_PORT").filter(|port| port != "80").map(|port| format!(":{port}")).unwrap_or_default();
+    let port = value("HTTP_PORT")
+        .filter(|port| port != "80")
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
     let path = value("HTTP_PATH").unwrap_or_else(|| "net_install".to_owned());
     Some(format!("http://{host}{port}/{}", path.trim_matches('/')))
 }
@@ -178,7 +217,10 @@ mod tests {
         fs::create_dir_all(root.join("etc/lifeboot")).unwrap();
         fs::write(root.join("init"), "12345").unwrap();
         fs::write(root.join("etc/lifeboot/listing"), "f 755 5 init\n").unwrap();
-        let digest: String = Sha256::digest("f 755 5 init\n").iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = Sha256::digest("f 755 5 init\n")
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         fs::write(root.join("lifeboot.sentinel"), digest + "\n").unwrap();
         root
     }
@@ -193,7 +235,11 @@ mod tests {
     fn a_missing_sentinel_is_noticed() {
         let root = tree("sentinel");
         fs::remove_file(root.join("lifeboot.sentinel")).unwrap();
-        assert!(completeness(&root).describe().contains("its last entry, is missing"));
+        assert!(
+            completeness(&root)
+                .describe()
+                .contains("its last entry, is missing")
+        );
     }
 
     #[test]
@@ -228,7 +274,10 @@ mod tests {
     #[test]
     fn the_bootloader_configuration_gives_the_boot_url() {
         let text = "[all]\nBOOT_UART=1\nHTTP_HOST=boot.example.net\nHTTP_PORT=8080\nHTTP_PATH=/pi/rescue/\n";
-        assert_eq!(boot_url_of(text).unwrap(), "http://boot.example.net:8080/pi/rescue");
+        assert_eq!(
+            boot_url_of(text).unwrap(),
+            "http://boot.example.net:8080/pi/rescue"
+        );
         assert_eq!(boot_url_of("HTTP_HOST=h").unwrap(), "http://h/net_install");
         assert_eq!(boot_url_of("BOOT_ORDER=0xf1"), None);
     }

@@ -52,7 +52,13 @@ impl Kind {
 impl Child {
     /// A child that is due at once.
     pub(super) fn new(kind: Kind) -> Child {
-        Child { kind, running: None, started_ms: 0, failures: 0, next_start_ms: 0 }
+        Child {
+            kind,
+            running: None,
+            started_ms: 0,
+            failures: 0,
+            next_start_ms: 0,
+        }
     }
 
     pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
@@ -97,7 +103,10 @@ impl Child {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(io::ErrorKind::InvalidData)?;
         Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
     }
 
@@ -121,7 +130,10 @@ impl Child {
     pub(super) fn last_words(&self) -> String {
         let text = fs::read(self.log_path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with("note: "));
+        let line = text
+            .lines()
+            .map(str::trim)
+            .rfind(|line| !line.is_empty() && !line.starts_with("note: "));
         line.unwrap_or_default().to_owned()
     }
 

@@ -30,7 +30,13 @@ enum Role {
 impl Client {
     pub(super) fn new(stream: UnixStream) -> std::io::Result<Client> {
         stream.set_nonblocking(true)?;
-        Ok(Client { stream, unparsed: Vec::new(), unsent: Vec::new(), role: Role::Asking, open: true })
+        Ok(Client {
+            stream,
+            unparsed: Vec::new(),
+            unsent: Vec::new(),
+            role: Role::Asking,
+            open: true,
+        })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -106,10 +112,16 @@ impl Client {
     }
 
     fn lines(&mut self) -> Vec<Result<Request, String>> {
-        let Some(end) = self.unparsed.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let Some(end) = self.unparsed.iter().rposition(|byte| *byte == b'\n') else {
+            return Vec::new();
+        };
         let complete: Vec<u8> = self.unparsed.drain(..=end).collect();
-        let lines = complete.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
+        let lines = complete
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))
+            .collect()
     }
 
     /// Queues an answer.

@@ -28,7 +28,11 @@ pub(super) struct Port {
 
 impl Port {
     fn new(name: &str) -> Port {
-        Port { name: name.to_owned(), file: None, unsent: Vec::new() }
+        Port {
+            name: name.to_owned(),
+            file: None,
+            unsent: Vec::new(),
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -42,7 +46,9 @@ impl Port {
     pub(super) fn write(&mut self) {
         if self.file.is_none() {
             let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            self.file = open(format!("/dev/{}", self.name), flags, Mode::empty()).ok().map(File::from);
+            self.file = open(format!("/dev/{}", self.name), flags, Mode::empty())
+                .ok()
+                .map(File::from);
         }
         let Some(file) = &mut self.file else { return };
         while !self.unsent.is_empty() {
@@ -59,13 +65,21 @@ impl Port {
     }
 
     pub(super) fn waiting_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_ref().filter(|_| !self.unsent.is_empty()).map(|file| file.as_fd())
+        self.file
+            .as_ref()
+            .filter(|_| !self.unsent.is_empty())
+            .map(|file| file.as_fd())
     }
 }
 
 impl Outputs {
     pub(super) fn new(level: Level, events: Option<String>, syslog: Option<&str>) -> Outputs {
-        let mut outputs = Outputs { level, consoles: Vec::new(), events: events.as_deref().map(Port::new), syslog: syslog.and_then(target) };
+        let mut outputs = Outputs {
+            level,
+            consoles: Vec::new(),
+            events: events.as_deref().map(Port::new),
+            syslog: syslog.and_then(target),
+        };
         outputs.rescan();
         outputs
     }
@@ -99,7 +113,9 @@ impl Outputs {
                 }
             }
         }
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        let Ok(mut line) = serde_json::to_vec(event) else {
+            return;
+        };
         if let Some((socket, to)) = &self.syslog {
             unheeded("syslog", socket.send_to(&syslog_line(event), to));
         }
@@ -111,20 +127,35 @@ impl Outputs {
 
     /// Ports that still have something to say.
     pub(super) fn waiting(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.consoles.iter().chain(&self.events).filter_map(Port::waiting_fd)
+        self.consoles
+            .iter()
+            .chain(&self.events)
+            .filter_map(Port::waiting_fd)
     }
 
     /// Writes what the ports take.
     pub(super) fn write(&mut self) {
-        self.consoles.iter_mut().chain(&mut self.events).for_each(Port::write);
+        self.consoles
+            .iter_mut()
+            .chain(&mut self.events)
+            .for_each(Port::write);
     }
 }
 
 /// HOST[:PORT] with an IP address: PID 1 asks no name server.
 fn target(text: &str) -> Option<(UdpSocket, SocketAddr)> {
-    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 514));
+    let bare = |text: &str| {
+        text.trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .map(|ip| SocketAddr::new(ip, 514))
+    };
     let to = text.parse().or_else(|_| bare(text)).ok()?;
-    let local: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let local: SocketAddr = if to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
     let socket = UdpSocket::bind(local).ok()?;
     socket.set_nonblocking(true).ok()?;
     Some((socket, to))
@@ -139,8 +170,16 @@ fn syslog_line(event: &Event) -> Vec<u8> {
         Level::Debug => 7,
     };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let text = event.text.clone().unwrap_or_else(|| serde_json::to_string(&event.fields).unwrap_or_default());
-    format!("<{}>1 - {host} lifeboot - {} - {text}", 3 * 8 + severity, event.name).into_bytes()
+    let text = event
+        .text
+        .clone()
+        .unwrap_or_else(|| serde_json::to_string(&event.fields).unwrap_or_default());
+    format!(
+        "<{}>1 - {host} lifeboot - {} - {text}",
+        3 * 8 + severity,
+        event.name
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]
@@ -159,6 +198,9 @@ mod tests {
     fn a_syslog_line_carries_severity_and_name() {
         let event = Event::new(1, Level::Error, "boot.failed").text("no");
         let line = String::from_utf8(syslog_line(&event)).unwrap();
-        assert!(line.starts_with("<27>1 - ") && line.ends_with(" lifeboot - boot.failed - no"), "{line}");
+        assert!(
+            line.starts_with("<27>1 - ") && line.ends_with(" lifeboot - boot.failed - no"),
+            "{line}"
+        );
     }
 }

@@ -36,7 +36,11 @@ impl Init {
     fn hand_over(&mut self, root: &ReadyRoot) {
         self.status.phase = Phase::HandingOver;
         let event = Event::new(now_ms(), Level::Info, "handover.start").with("init", root.init.as_str());
-        self.record(event.with("root", root.source.as_str()).text(format!("handover to {} of {}", root.init, root.source)));
+        self.record(
+            event
+                .with("root", root.source.as_str())
+                .text(format!("handover to {} of {}", root.init, root.source)),
+        );
         self.drain();
         if let Err(error) = self.leave_events() {
             self.complain("child.error", format!("events.jsonl: {error}"));
@@ -50,19 +54,28 @@ impl Init {
         }
         let event = Event::new(now_ms(), Level::Error, "handover.failed").with("what", failed.to_string());
         self.record(event.text(failed.to_string()));
-        self.status.phase = Phase::Failed { failure: failed, since_ms: now_ms(), next_try_ms: None };
+        self.status.phase = Phase::Failed {
+            failure: failed,
+            since_ms: now_ms(),
+            next_try_ms: None,
+        };
         self.go_on = false;
     }
 
     /// Leaves the hardware watchdog running where the real init will take it up: systemd is told to, others are not trusted to.
     fn pass_watchdog(&mut self, root: &ReadyRoot) -> bool {
-        let Some(watchdog) = self.watchdog.take() else { return false };
+        let Some(watchdog) = self.watchdog.take() else {
+            return false;
+        };
         if is_systemd(root) && write_drop_in(watchdog.timeout_s).is_ok() {
             // Dropping the descriptor without the magic close leaves the timer running.
             return true;
         }
         if let Err(error) = watchdog.disarm() {
-            self.complain("init.watchdog", format!("/dev/watchdog could not be stopped: {error}"));
+            self.complain(
+                "init.watchdog",
+                format!("/dev/watchdog could not be stopped: {error}"),
+            );
         }
         false
     }
@@ -87,7 +100,11 @@ impl Init {
     }
 
     fn stop_machine(&mut self, command: RebootCommand, doing: &str) {
-        self.record(Event::new(now_ms(), Level::Info, "init.signal").with("signal", doing).text(doing));
+        self.record(
+            Event::new(now_ms(), Level::Info, "init.signal")
+                .with("signal", doing)
+                .text(doing),
+        );
         self.drain();
         end_all_processes();
         unmount_all();
@@ -102,7 +119,8 @@ impl Init {
 fn is_systemd(root: &ReadyRoot) -> bool {
     let path = Path::new(&root.path);
     root.init.contains("systemd")
-        || fs::read_link(path.join(root.init.trim_start_matches('/'))).is_ok_and(|to| to.to_string_lossy().ends_with("systemd"))
+        || fs::read_link(path.join(root.init.trim_start_matches('/')))
+            .is_ok_and(|to| to.to_string_lossy().ends_with("systemd"))
 }
 
 /// systemd reads this before it does anything else (systemd-system.conf(5)), and keeps the timer that already runs.
@@ -111,7 +129,12 @@ fn write_drop_in(timeout_s: u32) -> std::io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    fs::write(path, format!("# Written by lifeboot: the hardware watchdog is already running.\n[Manager]\nRuntimeWatchdogSec={timeout_s}s\n"))
+    fs::write(
+        path,
+        format!(
+            "# Written by lifeboot: the hardware watchdog is already running.\n[Manager]\nRuntimeWatchdogSec={timeout_s}s\n"
+        ),
+    )
 }
 
 /// Ends every process but this one, first by asking.

@@ -34,15 +34,35 @@ impl Init {
 
     fn sleep(&self) {
         let mut fds: Vec<PollFd<'_>> = Vec::new();
-        fds.extend(self.children.iter().filter_map(Child::pidfd).map(|fd| PollFd::new(fd, PollFlags::IN)));
-        fds.extend(self.listener.as_ref().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        fds.extend(
+            self.children
+                .iter()
+                .filter_map(Child::pidfd)
+                .map(|fd| PollFd::new(fd, PollFlags::IN)),
+        );
+        fds.extend(
+            self.listener
+                .as_ref()
+                .map(|listener| PollFd::new(listener, PollFlags::IN)),
+        );
         for client in &self.clients {
-            let flags = if client.wants_to_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            let flags = if client.wants_to_write() {
+                PollFlags::IN | PollFlags::OUT
+            } else {
+                PollFlags::IN
+            };
             fds.push(PollFd::from_borrowed_fd(client.fd(), flags));
         }
-        fds.extend(self.outputs.waiting().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
+        fds.extend(
+            self.outputs
+                .waiting()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
+        );
         let ms = self.next_due_ms().saturating_sub(now_ms()).min(TICK_MS);
-        let timeout = Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: (ms % 1000 * 1_000_000) as i64 };
+        let timeout = Timespec {
+            tv_sec: (ms / 1000) as i64,
+            tv_nsec: (ms % 1000 * 1_000_000) as i64,
+        };
         if poll(&mut fds, Some(&timeout)).is_err() {
             // EINTR is a turn like any other; anything else must not spin.
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -51,7 +71,11 @@ impl Init {
 
     fn next_due_ms(&self) -> u64 {
         let starts = self.children.iter().filter_map(Child::due_ms);
-        let others = self.due.map(|(at, _)| at).into_iter().chain(self.watchdog.as_ref().map(|_| self.next_pet_ms));
+        let others = self
+            .due
+            .map(|(at, _)| at)
+            .into_iter()
+            .chain(self.watchdog.as_ref().map(|_| self.next_pet_ms));
         starts.chain(others).min().unwrap_or(u64::MAX)
     }
 
@@ -69,11 +93,15 @@ impl Init {
             }
             return;
         }
-        let Some(timeout) = self.plan.watchdog_s.filter(|_| now < WATCHDOG_SEARCH_MS) else { return };
+        let Some(timeout) = self.plan.watchdog_s.filter(|_| now < WATCHDOG_SEARCH_MS) else {
+            return;
+        };
         match Watchdog::open(timeout) {
             Ok(watchdog) => {
                 let event = Event::new(now, Level::Debug, "init.watchdog").with("device", "/dev/watchdog");
-                let event = event.with("identity", watchdog.identity.as_str()).with("timeout_s", watchdog.timeout_s);
+                let event = event
+                    .with("identity", watchdog.identity.as_str())
+                    .with("timeout_s", watchdog.timeout_s);
                 self.watchdog = Some(watchdog);
                 self.record(event);
             }
@@ -110,7 +138,9 @@ impl Init {
             }
             self.clients[index].write();
         }
-        let (open, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.clients).into_iter().partition(Client::is_open);
+        let (open, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.clients)
+            .into_iter()
+            .partition(Client::is_open);
         self.clients = open;
         for session in closed.iter().filter_map(Client::ended_session) {
             let event = Event::new(now_ms(), Level::Debug, "session.end").with("who", session.who);
@@ -121,7 +151,9 @@ impl Init {
     /// Collects every dead process: our children, and the orphans that every PID 1 inherits.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            let Some(index) = self.children.iter().position(|child| child.is(pid)) else { continue };
+            let Some(index) = self.children.iter().position(|child| child.is(pid)) else {
+                continue;
+            };
             let child = &mut self.children[index];
             let words = child.last_words();
             let pause = child.ended();
@@ -133,8 +165,12 @@ impl Init {
                 words => format!("{}: {words}", describe(status)),
             };
             let level = if orderly { Level::Debug } else { Level::Warn };
-            let event = Event::new(now_ms(), level, "init.respawn").with("child", name.as_str()).with("reason", reason.as_str());
-            self.record(event.with("pause_ms", pause).text(format!("{name} ended ({reason}), starting it again in {pause} ms")));
+            let event = Event::new(now_ms(), level, "init.respawn")
+                .with("child", name.as_str())
+                .with("reason", reason.as_str());
+            self.record(event.with("pause_ms", pause).text(format!(
+                "{name} ended ({reason}), starting it again in {pause} ms"
+            )));
             if was_pipeline {
                 // What it had mounted is its successor's to take down and build again.
                 self.ready = None;
@@ -150,13 +186,21 @@ impl Init {
                 && let Err(error) = self.children[index].start()
             {
                 let name = self.children[index].kind.name();
-                self.complain("child.error", format!("{name} could not be started: {}", chain(&error)));
+                self.complain(
+                    "child.error",
+                    format!("{name} could not be started: {}", chain(&error)),
+                );
             }
         }
     }
 
     fn take_inbox(&mut self) {
-        let events = self.inbox.0.lock().map(|mut events| std::mem::take(&mut *events)).unwrap_or_default();
+        let events = self
+            .inbox
+            .0
+            .lock()
+            .map(|mut events| std::mem::take(&mut *events))
+            .unwrap_or_default();
         for event in events {
             self.record(event);
         }
@@ -191,7 +235,11 @@ impl Init {
             self.due = Some((now + GRACE_MS, Ending::Reboot));
         }
         let seconds = self.plan.deadline_s.unwrap_or(now / 1000);
-        let then = if self.plan.on_failure == OnFailure::Reboot { "the machine restarts" } else { "rescue stays" };
+        let then = if self.plan.on_failure == OnFailure::Reboot {
+            "the machine restarts"
+        } else {
+            "rescue stays"
+        };
         let event = Event::new(now, Level::Error, "boot.deadline").with("seconds", seconds);
         self.record(event.text(format!("no system was started within {seconds} s: {then}")));
     }

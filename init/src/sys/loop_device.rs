@@ -46,7 +46,10 @@ struct LoopConfig {
 pub(crate) struct LoopDevice {
     /// `/dev/loopN`
     pub path: PathBuf,
-    #[expect(dead_code, reason = "held, not read: closing it would clear the device before it is mounted")]
+    #[expect(
+        dead_code,
+        reason = "held, not read: closing it would clear the device before it is mounted"
+    )]
     descriptor: OwnedFd,
 }
 

@@ -34,14 +34,26 @@ impl Watchdog {
     /// # Errors
     /// ENOENT where there is none (yet), EBUSY where somebody else pets it.
     pub(crate) fn open(timeout_s: u32) -> io::Result<Watchdog> {
-        let file = File::from(open("/dev/watchdog", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?);
+        let file = File::from(open(
+            "/dev/watchdog",
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?);
         let mut seconds = i32::try_from(timeout_s).unwrap_or(i32::MAX);
         // SAFETY: WDIOC_SETTIMEOUT reads and writes one int behind the pointer, which outlives the call.
         let granted = unsafe { set_timeout(file.as_raw_fd(), &mut seconds) };
         // A driver with a fixed timeout refuses the call; petting every second is safe with any hardware known.
-        let timeout_s = if granted.is_ok() { seconds.unsigned_abs() } else { timeout_s };
+        let timeout_s = if granted.is_ok() {
+            seconds.unsigned_abs()
+        } else {
+            timeout_s
+        };
         let identity = identity(&file);
-        Ok(Watchdog { file, timeout_s, identity })
+        Ok(Watchdog {
+            file,
+            timeout_s,
+            identity,
+        })
     }
 
     /// Starts the time anew.
@@ -62,11 +74,17 @@ impl Watchdog {
 }
 
 fn identity(file: &File) -> String {
-    let mut support = Support { options: 0, firmware_version: 0, identity: [0; 32] };
+    let mut support = Support {
+        options: 0,
+        firmware_version: 0,
+        identity: [0; 32],
+    };
     // SAFETY: WDIOC_GETSUPPORT writes one `struct watchdog_info` behind the pointer, which outlives the call.
     let known = unsafe { get_support(file.as_raw_fd(), &mut support) };
     match known {
-        Ok(_) => String::from_utf8_lossy(&support.identity).trim_end_matches('\0').to_owned(),
+        Ok(_) => String::from_utf8_lossy(&support.identity)
+            .trim_end_matches('\0')
+            .to_owned(),
         Err(_) => String::new(),
     }
 }

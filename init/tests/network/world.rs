@@ -1,5 +1,9 @@
 //! Namespaces, cables and a DHCP server for one test.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a world that cannot be made fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a world that cannot be made fails its test"
+)]
 
 use lifeboot_contract::control::Report;
 use lifeboot_contract::event::Event;
@@ -149,6 +153,7 @@ impl World {
                 "--no-ping",
                 "--leasefile-ro",
                 "--user=root",
+                "--group=root",
                 "--no-resolv",
                 "--no-hosts",
             ])

@@ -96,12 +96,16 @@ impl Client {
         process::run_with(&mut self.command(&[], words), input)
     }
 
-    /// Runs a command there on a terminal, to talk with it.
+    /// Runs a command there on a terminal of 43 lines and 132 columns, to talk with it.
     ///
     /// # Errors
     /// The client could not be started.
     pub fn converse(&self, words: &[&str]) -> Result<Conversation> {
-        Conversation::start(self.command(&["-tt"], words))
+        // The client takes the size from its own terminal, so it is given one.
+        let client = process::shown(&self.command(&["-t"], words));
+        let mut command = Command::new("script");
+        command.args(["-q", "-e", "-c", &format!("stty -echo rows 43 cols 132; exec {client}"), "/dev/null"]);
+        Conversation::start(command)
     }
 
     /// Copies with `scp`; the guest's side is written `guest:PATH`.

@@ -11,6 +11,7 @@ use argh::FromArgs;
 use lifeboot_contract::control::Request;
 use lifeboot_contract::plan::{LuksOptions, Plan};
 use serde::Serialize;
+use std::fs;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -200,6 +201,11 @@ impl Volume {
     /// # Errors
     /// Anything but a wrong key.
     pub fn open(&self, key: Key<'_>) -> anyhow::Result<Outcome> {
+        let memory = self.memory();
+        if memory.least > memory.free {
+            // Not even tried: the kernel would look for somebody to kill, and that might be the ssh server.
+            bail!("{}: {}", self.device, memory.too_little());
+        }
         let mut command = tool::command("cryptsetup", ["open", "--type", "luks", "--batch-mode"]);
         if self.options.discard {
             command.arg("--allow-discards");
@@ -219,24 +225,38 @@ impl Volume {
         match meaning(&ended) {
             Meaning::Open => Ok(Outcome::Open),
             Meaning::WrongKey => Ok(Outcome::WrongKey),
-            Meaning::NoMemory => bail!("{}: {}", self.device, self.memory_needed()),
+            Meaning::NoMemory => bail!("{}: {}", self.device, memory.too_little()),
+            // Depending on where it fails cryptsetup has another exit code for the same thing.
+            Meaning::Other(_) if memory.most > memory.free => bail!("{}: {}", self.device, memory.too_little()),
             Meaning::Other(what) => bail!("{}: {what}", self.device),
         }
     }
 
-    /// Key slots say how much memory the passphrase's hash takes; on a small machine that is the whole answer.
-    fn memory_needed(&self) -> String {
-        let dump = tool::run(tool::command("cryptsetup", ["luksDump", "--dump-json-metadata", &self.device]));
-        let needed = dump.ok().and_then(|ended| argon_kib(&ended.stdout));
-        let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_kib(&text));
-        match (needed, free) {
-            (Some(needed), Some(free)) => format!(
-                "not enough memory to check the passphrase: its key slot takes {} MiB, {} MiB are free",
-                needed / 1024,
-                free / 1024
-            ),
-            _ => "not enough memory to check the passphrase".to_owned(),
-        }
+    /// What checking a passphrase takes and what there is.
+    fn memory(&self) -> Memory {
+        let dump = tool::run(tool::command("cryptsetup", ["luksDump", "--dump-json-metadata", "--", &self.device]));
+        let (least, most) = dump.map(|ended| argon_kib(&ended.stdout)).unwrap_or_default();
+        let free = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_kib(&text));
+        Memory { least, most, free: free.unwrap_or(u64::MAX) }
+    }
+}
+
+/// Memory in KiB: what the cheapest and the dearest key slot's hash takes, and what is free.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    least: u64,
+    most: u64,
+    free: u64,
+}
+
+impl Memory {
+    fn too_little(self) -> String {
+        let needed = if self.least > self.free { self.least } else { self.most };
+        format!(
+            "not enough memory to check the passphrase: its key slot takes {} MiB, {} MiB are free",
+            needed / 1024,
+            self.free / 1024
+        )
     }
 }
 
@@ -262,17 +282,24 @@ fn meaning(ended: &Output) -> Meaning {
     }
 }
 
-/// The most memory any key slot's hash takes, in KiB, from `luksDump --dump-json-metadata`.
-fn argon_kib(json: &[u8]) -> Option<u64> {
-    let value: serde_json::Value = serde_json::from_slice(json).ok()?;
-    value.get("keyslots")?.as_object()?.values().filter_map(|slot| slot.pointer("/kdf/memory")?.as_u64()).max()
+/// The least and the most memory in KiB that a key slot's hash takes, from `luksDump --dump-json-metadata`; LUKS1 has no
+/// such dump and takes none.
+fn argon_kib(json: &[u8]) -> (u64, u64) {
+    let value: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
+    let slots = value.get("keyslots").and_then(serde_json::Value::as_object);
+    let of = |slot: &serde_json::Value| slot.pointer("/kdf/memory").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let needs = || slots.into_iter().flat_map(|slots| slots.values()).map(of);
+    (needs().min().unwrap_or(0), needs().max().unwrap_or(0))
 }
 
+/// What can be had without taking it from anybody, swap included.
 fn available_kib(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    let kib = |name: &str| {
+        let line = meminfo.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    Some(kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -294,11 +321,13 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_the_greediest_slot_is_told() {
-        let json = br#"{"keyslots":{"0":{"kdf":{"type":"argon2id","memory":65536}},"1":{"kdf":{"memory":1048576}},
-            "2":{"kdf":{"type":"pbkdf2"}}}}"#;
-        assert_eq!(argon_kib(json), Some(1_048_576));
-        assert_eq!(argon_kib(b"{}"), None);
-        assert_eq!(available_kib("MemTotal: 5 kB\nMemAvailable:     1234 kB\n"), Some(1234));
+    fn the_memory_of_the_cheapest_and_the_dearest_slot_is_known() {
+        let json = br#"{"keyslots":{"0":{"kdf":{"type":"argon2id","memory":65536}},"1":{"kdf":{"memory":1048576}}}}"#;
+        assert_eq!(argon_kib(json), (65_536, 1_048_576));
+        let with_recovery = br#"{"keyslots":{"0":{"kdf":{"memory":65536}},"2":{"kdf":{"type":"pbkdf2"}}}}"#;
+        assert_eq!(argon_kib(with_recovery), (0, 65_536));
+        assert_eq!(argon_kib(b"{}"), (0, 0));
+        assert_eq!(argon_kib(b""), (0, 0));
+        assert_eq!(available_kib("MemTotal: 5 kB\nMemAvailable:     1234 kB\nSwapFree: 6 kB\n"), Some(1240));
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Engine {
     /// The interface that got the first address.
     first: Option<u32>,
     lost: bool,
+    /// What the kernel would not do.
+    refused: Vec<String>,
     random: Random,
 }
 
@@ -63,6 +65,7 @@ impl Engine {
             hostname: None,
             first: None,
             lost: false,
+            refused: Vec::new(),
             random: Random(seed()),
         };
         let all = engine.netlink.dump()?;
@@ -134,7 +137,11 @@ impl Engine {
 
     /// Why there is no address, for people.
     pub(super) fn trouble(&self) -> Vec<String> {
-        self.ports.values().filter_map(Port::trouble).collect()
+        self.refused
+            .iter()
+            .cloned()
+            .chain(self.ports.values().filter_map(Port::trouble))
+            .collect()
     }
 
     /// Some news was lost: the kernel's state as a whole takes its place.
@@ -233,10 +240,17 @@ impl Engine {
             .filter(|vlan| vlan.parent == link.name)
         {
             match self.netlink.add_vlan(index, &vlan.name, vlan.id) {
-                Err(Errno::EXIST) => {}
-                result => self
-                    .reporter
-                    .ignore(&format!("make VLAN interface {}", vlan.name), result),
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => {
+                    let what = format!("VLAN interface {} on {}: {error}", vlan.name, vlan.parent);
+                    self.reporter.event(
+                        self.reporter
+                            .warn("child.error")
+                            .with("child", "network")
+                            .with("what", what.as_str()),
+                    );
+                    self.refused.push(what);
+                }
             }
         }
         let ways = match wanted::role(&self.plan.network, &link, is_wireless(&link.name)) {

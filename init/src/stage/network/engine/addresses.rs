@@ -88,8 +88,9 @@ impl Engine {
                 self.reporter
                     .warn("child.error")
                     .with("child", "network")
-                    .with("what", what),
+                    .with("what", what.as_str()),
             );
+            self.refused.push(what);
         }
     }
 
