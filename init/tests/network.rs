@@ -1,8 +1,8 @@
 //! Stage network against real kernels' interfaces and dnsmasq, each test in namespaces of its own.
 //!
 //! A test starts its own executable again under unshare(1): network, mounts and host name are then the test's, with /etc and /run as
-//! empty directories in memory. veth pairs stand for cables; the far ends lie in a second network namespace, with the server. Not root? Then
-//! in a user namespace, and where that is forbidden the tests fail and say so.
+//! empty directories in memory. veth pairs stand for cables; the far ends lie in a second network namespace, with the server. That needs
+//! root (in a user namespace dnsmasq does not start); without, the tests fail and say that they could not run.
 
 #![expect(clippy::unwrap_used, reason = "a plan that cannot be read fails its test")]
 
@@ -163,10 +163,13 @@ fn without_a_server_the_failure_says_what_was_tried_where() {
         world.cable("eth0", "02:00:00:00:00:10");
         world.cable("eth1", "02:00:00:00:00:11");
         world.pull("eth1");
-        let failed = network::run(&plan(&[]), &world.reporter, Duration::from_secs(2)).unwrap_err();
-        assert_eq!(
-            failed.to_string(),
-            "network: no answer to 2 DHCP discovers on eth0 (carrier up), eth1 has no carrier"
+        let failed = network::run(&plan(&[]), &world.reporter, Duration::from_secs(4)).unwrap_err();
+        let text = failed.to_string();
+        // How many there are depends on the jitter and on how soon the kernel says that the cable carries.
+        assert!(text.starts_with("network: no answer to "), "{text}");
+        assert!(
+            text.ends_with(" DHCP discovers on eth0 (carrier up), eth1 has no carrier"),
+            "{text}"
         );
     });
 }

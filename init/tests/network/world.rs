@@ -24,6 +24,10 @@ pub fn isolated(name: &str, test: fn()) {
         return;
     }
     let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    assert!(
+        root,
+        "could not run: needs root, for namespaces with a DHCP server in them"
+    );
     let status = Command::new("unshare")
         .args([
             "--net",
@@ -34,16 +38,12 @@ pub fn isolated(name: &str, test: fn()) {
             "--kill-child",
             "--mount-proc",
         ])
-        .args((!root).then_some("--map-root-user"))
         .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .status()
         .expect("unshare(1) of util-linux is needed");
-    assert!(
-        status.success(),
-        "{name} failed in its namespaces, or they could not be made: run it as root"
-    );
+    assert!(status.success(), "{name} failed in its namespaces, see above");
 }
 
 /// The machine under test, and what lies at the other ends of its cables.
@@ -153,7 +153,6 @@ impl World {
                 "--no-ping",
                 "--leasefile-ro",
                 "--user=root",
-                "--group=root",
                 "--no-resolv",
                 "--no-hosts",
             ])
@@ -204,6 +203,7 @@ impl World {
         for event in self.memory.events() {
             println!("{event:?}");
         }
+        println!("{:?}", self.memory.reports());
     }
 }
 
