@@ -11,7 +11,11 @@ use std::process::ExitCode;
 
 /// say what the boot is doing, why, and what can be typed next
 #[derive(Debug, FromArgs)]
-#[argh(subcommand, name = "status", example = "In three lines:\n$ {command_name}\nEverything, for a script:\n$ {command_name} --json")]
+#[argh(
+    subcommand,
+    name = "status",
+    example = "In three lines:\n$ {command_name}\nEverything, for a script:\n$ {command_name} --json"
+)]
 pub struct StatusOptions {
     /// print JSON
     #[argh(switch)]
@@ -20,7 +24,11 @@ pub struct StatusOptions {
 
 /// print what has happened since the machine started
 #[derive(Debug, FromArgs)]
-#[argh(subcommand, name = "log", example = "All of it:\n$ {command_name}\nAs it happens:\n$ {command_name} --follow\nFor a script:\n$ {command_name} --json")]
+#[argh(
+    subcommand,
+    name = "log",
+    example = "All of it:\n$ {command_name}\nAs it happens:\n$ {command_name} --follow\nFor a script:\n$ {command_name} --json"
+)]
 pub struct Log {
     /// one JSON object a line
     #[argh(switch)]
@@ -57,7 +65,10 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
     if options.json {
         output::line(&serde_json::to_string_pretty(&status).context("status")?)?;
     } else {
-        let warnings = status.warnings.iter().map(|warning| format!("Warning: {warning}"));
+        let warnings = status
+            .warnings
+            .iter()
+            .map(|warning| format!("Warning: {warning}"));
         let lines: Vec<String> = status.three_lines().into_iter().chain(warnings).collect();
         output::lines(lines.iter().map(String::as_str))?;
     }
@@ -70,7 +81,10 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
 /// When PID 1 does not send them.
 pub fn log(options: &Log) -> anyhow::Result<ExitCode> {
     let mut connection = Connection::open()?;
-    connection.send(&Request::Log { since: options.since, follow: options.follow })?;
+    connection.send(&Request::Log {
+        since: options.since,
+        follow: options.follow,
+    })?;
     if options.follow {
         connection.patient()?;
     }
@@ -98,7 +112,11 @@ pub fn boot(_: &Boot) -> anyhow::Result<ExitCode> {
         output::line(&warning)?;
     }
     let text = control::order(&Request::Boot)?;
-    output::line(if text.is_empty() { "The boot goes on." } else { &text })?;
+    output::line(if text.is_empty() {
+        "The boot goes on."
+    } else {
+        &text
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,7 +171,14 @@ fn line(event: &Event) -> String {
         event.fields.iter().map(fact).collect::<Vec<_>>().join(" ")
     };
     let said = event.text.clone().unwrap_or_else(facts);
-    format!("[{:>6}.{:03}] {level:<5} {:<18} {said}", event.ms / 1000, event.ms % 1000, event.name).trim_end().to_owned()
+    format!(
+        "[{:>6}.{:03}] {level:<5} {:<18} {said}",
+        event.ms / 1000,
+        event.ms % 1000,
+        event.name
+    )
+    .trim_end()
+    .to_owned()
 }
 
 #[cfg(test)]
@@ -162,8 +187,13 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_with_its_sentence_or_its_facts() {
-        let event = Event::new(12_345, Level::Warn, "fetch.retry").with("at", 5u64).with("what", "reset");
-        assert_eq!(line(&event), "[    12.345] warn  fetch.retry        at=5 what=reset");
+        let event = Event::new(12_345, Level::Warn, "fetch.retry")
+            .with("at", 5u64)
+            .with("what", "reset");
+        assert_eq!(
+            line(&event),
+            "[    12.345] warn  fetch.retry        at=5 what=reset"
+        );
         let event = event.text("trying again");
         assert_eq!(line(&event), "[    12.345] warn  fetch.retry        trying again");
     }
@@ -171,8 +201,14 @@ mod tests {
     #[test]
     fn whoever_lets_a_ready_system_start_is_told_what_it_costs() {
         let phase = Phase::Held { source: "x".into() };
-        let status = Status { phase, ..Status::default() };
-        assert_eq!(will_be_cut(&status).unwrap(), "The system is started now: this session is cut.");
+        let status = Status {
+            phase,
+            ..Status::default()
+        };
+        assert_eq!(
+            will_be_cut(&status).unwrap(),
+            "The system is started now: this session is cut."
+        );
         assert_eq!(will_be_cut(&Status::default()), None);
     }
 }

@@ -17,7 +17,8 @@ use lifeboot_contract::control::{Request, SessionKind};
 use lifeboot_contract::status::{LockedVolume, Phase};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, tcgetattr, tcsetattr,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, tcgetattr,
+    tcsetattr,
 };
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -154,7 +155,9 @@ impl Shown {
     fn now() -> Shown {
         match control::status().map(|status| status.phase) {
             Ok(Phase::Starting | Phase::Booting { .. } | Phase::HandingOver) | Err(_) => Shown::Progress,
-            Ok(Phase::WaitingForPassphrase { volumes }) if volumes.iter().any(|volume| volume.device.is_some()) => {
+            Ok(Phase::WaitingForPassphrase { volumes })
+                if volumes.iter().any(|volume| volume.device.is_some()) =>
+            {
                 let found = volumes.into_iter().find(|volume| volume.device.is_some());
                 found.map_or(Shown::Progress, Shown::Wanted)
             }
@@ -219,7 +222,10 @@ fn still_wanted(volume: &LockedVolume) -> bool {
 
 fn try_passphrase(volume: &LockedVolume, secret: &Secret) -> anyhow::Result<Outcome> {
     let plan = control::plan(&control::run_dir()).ok();
-    let device = volume.device.as_deref().context("the device has not been found yet")?;
+    let device = volume
+        .device
+        .as_deref()
+        .context("the device has not been found yet")?;
     let disks = disks::list()?;
     let mut opened = Volume::of(disks::find(&disks, device)?, plan.as_ref());
     opened.name.clone_from(&volume.name);
@@ -247,20 +253,36 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
     if let Ok(connection) = &mut hold {
         let who = format!("root on {name}");
         // A shell is more use than a hold: without PID 1 there is nothing to hold back.
-        if let Err(error) = connection.ask(&Request::Hold { who, kind: SessionKind::Console }) {
+        if let Err(error) = connection.ask(&Request::Hold {
+            who,
+            kind: SessionKind::Console,
+        }) {
             writeln!(&terminal, "The boot is not held: {error:#}.")?;
         }
     }
     let helper = std::env::current_exe().unwrap_or_else(|_| "/init".into());
-    let mut command = tty::command(helper.as_os_str(), Greeting::Nothing, OsStr::new(SHELL), OsStr::new("-sh"), &[]);
+    let mut command = tty::command(
+        helper.as_os_str(),
+        Greeting::Nothing,
+        OsStr::new(SHELL),
+        OsStr::new("-sh"),
+        &[],
+    );
     command
         .env_clear()
         .envs(environment(name))
-        .current_dir(if fs::exists("/root").unwrap_or(false) { "/root" } else { "/" })
+        .current_dir(if fs::exists("/root").unwrap_or(false) {
+            "/root"
+        } else {
+            "/"
+        })
         .stdin(terminal.try_clone()?)
         .stdout(terminal.try_clone()?)
         .stderr(Stdio::from(terminal));
-    let status = command.spawn().and_then(|mut child| child.wait()).context(SHELL)?;
+    let status = command
+        .spawn()
+        .and_then(|mut child| child.wait())
+        .context(SHELL)?;
     drop(hold);
     if !status.success() && status.code() == Some(1) {
         // A shell that cannot start must not be tried as fast as the machine can.
@@ -271,7 +293,9 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
 
 fn environment(tty: &str) -> [(&'static str, &str); 6] {
     // A graphical text console understands Linux's own sequences, whatever is behind a serial line at least these.
-    let is_virtual = tty.strip_prefix("tty").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+    let is_virtual = tty
+        .strip_prefix("tty")
+        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
     [
         ("HOME", "/root"),
         ("LOGNAME", "root"),

@@ -58,9 +58,15 @@ impl Connection {
         let stream = UnixStream::connect(&path)
             .with_context(|| format!("{}", path.display()))
             .context("init cannot be reached")?;
-        stream.set_read_timeout(Some(PATIENCE)).context("control socket")?;
-        stream.set_write_timeout(Some(PATIENCE)).context("control socket")?;
-        Ok(Connection { stream: BufReader::new(stream) })
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .context("control socket")?;
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .context("control socket")?;
+        Ok(Connection {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Sends a request.
@@ -70,7 +76,10 @@ impl Connection {
     pub fn send(&mut self, request: &Request) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(request).context("request")?;
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line).context("init cannot be reached")
+        self.stream
+            .get_mut()
+            .write_all(&line)
+            .context("init cannot be reached")
     }
 
     /// The next answer, `None` when PID 1 has ended the connection.
@@ -90,7 +99,10 @@ impl Connection {
     /// # Errors
     /// As the kernel says.
     pub fn patient(&mut self) -> anyhow::Result<()> {
-        self.stream.get_ref().set_read_timeout(None).context("control socket")
+        self.stream
+            .get_ref()
+            .set_read_timeout(None)
+            .context("control socket")
     }
 
     /// A request that is answered once.
@@ -140,6 +152,9 @@ pub fn order(request: &Request) -> anyhow::Result<String> {
 /// An event that happens now.
 pub fn event(level: Level, name: &str) -> Event {
     let now = clock_gettime(ClockId::Boottime);
-    let ms = now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000);
+    let ms = now
+        .tv_sec
+        .saturating_mul(1000)
+        .saturating_add(now.tv_nsec / 1_000_000);
     Event::new(u64::try_from(ms).unwrap_or(0), level, name)
 }

@@ -9,6 +9,10 @@ use argh::FromArgs;
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
 
+mod table;
+
+pub use table::human;
+
 /// Columns asked of lsblk. Without `NAME` it prints a flat list in which nothing is inside anything.
 const COLUMNS: &str = "NAME,PATH,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTLABEL,PARTUUID,MOUNTPOINTS,MODEL";
 
@@ -75,9 +79,15 @@ impl Disk {
     pub fn is_called(&self, name: &str) -> bool {
         let same = |value: &Option<String>, wanted: &str| value.as_deref() == Some(wanted);
         match name.split_once('=') {
-            Some(("UUID", uuid)) => self.uuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
+            Some(("UUID", uuid)) => self
+                .uuid
+                .as_deref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
             Some(("LABEL", label)) => same(&self.label, label),
-            Some(("PARTUUID", uuid)) => self.partuuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
+            Some(("PARTUUID", uuid)) => self
+                .partuuid
+                .as_deref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
             Some(("PARTLABEL", label)) => same(&self.partlabel, label),
             _ => self.device == name || self.device.strip_prefix("/dev/") == Some(name),
         }
@@ -95,7 +105,7 @@ pub fn run(options: &Disks) -> anyhow::Result<ExitCode> {
     } else if disks.is_empty() {
         output::line("There is no disk.")?;
     } else {
-        let table = table(&disks);
+        let table = table::lines(&disks);
         output::lines(table.iter().map(String::as_str))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -133,7 +143,10 @@ pub fn find<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
     {
         name = real.to_string_lossy().into_owned();
     }
-    let found: Vec<&Disk> = disks.iter().filter(|disk| disk.is_called(&name) || is_mapped(disk, &name)).collect();
+    let found: Vec<&Disk> = disks
+        .iter()
+        .filter(|disk| disk.is_called(&name) || is_mapped(disk, &name))
+        .collect();
     match found.as_slice() {
         [] => bail!("{name}: no such block device; 'rescue disks' shows what is there"),
         [one] => Ok(one),
@@ -146,7 +159,8 @@ pub fn find<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
 
 /// Whether `path` is the kernel's own name of a device that lsblk shows under /dev/mapper.
 fn is_mapped(disk: &Disk, path: &str) -> bool {
-    path.starts_with("/dev/dm-") && std::fs::canonicalize(&disk.device).is_ok_and(|real| real.as_os_str() == path)
+    path.starts_with("/dev/dm-")
+        && std::fs::canonicalize(&disk.device).is_ok_and(|real| real.as_os_str() == path)
 }
 
 /// Without a udev database older versions of lsblk do not look into devices themselves; blkid does.
@@ -225,12 +239,18 @@ fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
         None => 0,
     };
     // Empty drives and unused loop devices.
-    let Some(device) = node.path.filter(|_| size > 0) else { return };
+    let Some(device) = node.path.filter(|_| size > 0) else {
+        return;
+    };
     // A device with two parents (a RAID) is listed under each.
     if disks.iter().any(|disk| disk.device == device) {
         return;
     }
-    let filled = |value: Option<String>| value.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let filled = |value: Option<String>| {
+        value
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+    };
     disks.push(Disk {
         device: device.clone(),
         kind: node.kind.unwrap_or_default(),
@@ -251,61 +271,6 @@ fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
     }
 }
 
-/// `1.5 GiB`, three digits at most.
-pub fn human(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut unit = 0;
-    let mut tenths = u128::from(bytes) * 10;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    match tenths {
-        0..100 if unit > 0 => format!("{}.{} {name}", tenths / 10, tenths % 10),
-        _ => format!("{} {name}", tenths / 10),
-    }
-}
-
-/// The table, its columns as wide as what is in them.
-fn table(disks: &[Disk]) -> Vec<String> {
-    const HEAD: [&str; 6] = ["DEVICE", "SIZE", "FILE SYSTEM", "LABEL", "UUID", "STATE"];
-    let rows: Vec<[String; 6]> =
-        std::iter::once(HEAD.map(str::to_owned)).chain(disks.iter().map(row)).collect();
-    let widths: Vec<usize> =
-        (0..6).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
-            if column == 1 { format!("{pad}{cell}") } else { format!("{cell}{pad}") }
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
-fn row(disk: &Disk) -> [String; 6] {
-    let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let fs = match disk.fs.as_deref() {
-        Some(LUKS) => "LUKS".to_owned(),
-        Some(fs) => fs.to_owned(),
-        None => "-".to_owned(),
-    };
-    let label = or_dash(&disk.label);
-    let uuid = or_dash(&disk.uuid);
-    [format!("{}{}", "  ".repeat(disk.depth), disk.device), human(disk.size), fs, label, uuid, state(disk)]
-}
-
-fn state(disk: &Disk) -> String {
-    match (&disk.luks, disk.mounted.as_slice()) {
-        (Some(Luks::Locked), _) => "locked".to_owned(),
-        (Some(Luks::Unlocked(device)), _) => format!("unlocked as {device}"),
-        (None, []) if disk.depth == 0 => disk.model.clone().unwrap_or_default(),
-        (None, []) => String::new(),
-        (None, points) => format!("mounted on {}", points.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,7 +288,8 @@ mod tests {
             {"path":"/dev/vda3","size":1048576,"type":"part","fstype":"crypto_LUKS","label":null,"uuid":"u-4",
              "mountpoints":[null]}]}]}"#;
 
-    fn seen() -> Vec<Disk> {
+    /// What the sample is seen as.
+    pub fn seen() -> Vec<Disk> {
         let mut disks = parse(JSON.as_bytes()).unwrap();
         see_luks(&mut disks);
         disks
@@ -333,8 +299,13 @@ mod tests {
     fn what_lsblk_says_becomes_a_flat_list() {
         let disks = seen();
         let devices: Vec<_> = disks.iter().map(|d| (d.device.as_str(), d.depth)).collect();
-        let expected =
-            [("/dev/vda", 0), ("/dev/vda1", 1), ("/dev/vda2", 1), ("/dev/mapper/luks-u-2", 2), ("/dev/vda3", 1)];
+        let expected = [
+            ("/dev/vda", 0),
+            ("/dev/vda1", 1),
+            ("/dev/vda2", 1),
+            ("/dev/mapper/luks-u-2", 2),
+            ("/dev/vda3", 1),
+        ];
         assert_eq!(devices, expected);
         assert_eq!(disks[0].size, 2 << 30);
         assert_eq!(disks[0].model.as_deref(), Some("QEMU DISK"));
@@ -350,25 +321,12 @@ mod tests {
         for name in ["/dev/vda1", "vda1", "UUID=U-1", "LABEL=data", "PARTUUID=P-1"] {
             assert_eq!(find(&disks, name).unwrap().device, "/dev/vda1", "{name}");
         }
-        assert!(find(&disks, "vdb").unwrap_err().to_string().contains("no such block device"));
-    }
-
-    #[test]
-    fn the_table_is_aligned_and_says_what_matters() {
-        let table = table(&seen());
-        assert_eq!(table[0], "DEVICE                       SIZE  FILE SYSTEM  LABEL  UUID  STATE");
-        assert_eq!(table[1], "/dev/vda                  2.0 GiB  -            -      -     QEMU DISK");
-        assert_eq!(table[2], "  /dev/vda1               999 MiB  ext4         data   u-1   mounted on /mnt");
-        assert_eq!(table[5], "  /dev/vda3               1.0 MiB  LUKS         -      u-4   locked");
-    }
-
-    #[test]
-    fn sizes_have_at_most_three_digits() {
-        let expected = [(0, "0 B"), (999, "999 B"), (1024, "1.0 KiB"), (10 << 20, "10 MiB"), (1_099_511_627_776, "1.0 TiB")];
-        for (bytes, text) in expected {
-            assert_eq!(human(bytes), text);
-        }
-        assert_eq!(human(u64::MAX), "16383 PiB");
+        assert!(
+            find(&disks, "vdb")
+                .unwrap_err()
+                .to_string()
+                .contains("no such block device")
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use argh::FromArgs;
 use serde::Serialize;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 /// check file systems, and repair them when told to
 #[derive(Debug, FromArgs)]
@@ -97,7 +97,11 @@ pub fn run(options: &Fsck) -> anyhow::Result<ExitCode> {
     let named = options.device.as_deref().filter(|name| *name != "all");
     let reports: Vec<Report> = match named {
         Some(name) => vec![check(disks::find(&disks, name)?, mode)],
-        None => disks.iter().filter(|disk| concerns(disk)).map(|disk| check(disk, mode)).collect(),
+        None => disks
+            .iter()
+            .filter(|disk| concerns(disk))
+            .map(|disk| check(disk, mode))
+            .collect(),
     };
     if options.json {
         output::line(&serde_json::to_string_pretty(&reports).context("report")?)?;
@@ -113,7 +117,11 @@ pub fn run(options: &Fsck) -> anyhow::Result<ExitCode> {
         Outcome::Mounted | Outcome::Locked => named.is_none(),
         _ => false,
     };
-    Ok(if reports.iter().all(good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if reports.iter().all(good) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Whether a device is spoken of when everything is asked for: what can be checked, and what hides something.
@@ -121,7 +129,31 @@ fn concerns(disk: &Disk) -> bool {
     Checker::of(disk).is_some() || disk.luks == Some(disks::Luks::Locked)
 }
 
+/// Whether an ext journal has changes that the file system has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journal {
+    Settled,
+    Waits,
+}
+
 impl Checker {
+    fn command(self, device: &str, mode: Mode) -> Command {
+        let (name, words): (&str, &[&str]) = match (self, mode) {
+            (Checker::Ext, Mode::Look) => ("e2fsck", &["-f", "-n"]),
+            (Checker::Ext, Mode::Repair) => ("e2fsck", &["-f", "-y"]),
+            (Checker::Fat, Mode::Look) => ("fsck.vfat", &["-n"]),
+            (Checker::Fat, Mode::Repair) => ("fsck.vfat", &["-a"]),
+        };
+        tool::command(name, words.iter().copied().chain([device]))
+    }
+
+    fn outcome(self, code: Option<i32>, mode: Mode) -> Outcome {
+        match self {
+            Checker::Ext => ext_outcome(code, mode),
+            Checker::Fat => fat_outcome(code),
+        }
+    }
+
     fn of(disk: &Disk) -> Option<Checker> {
         match disk.fs.as_deref()? {
             "ext2" | "ext3" | "ext4" | "ext4dev" => Some(Checker::Ext),
@@ -141,18 +173,31 @@ fn check(disk: &Disk, mode: Mode) -> Report {
         exit_code: None,
     };
     if let Some(point) = disk.mounted.first() {
-        return report(Outcome::Mounted, format!("mounted on {point}, not checked; unmount it first."));
+        return report(
+            Outcome::Mounted,
+            format!("mounted on {point}, not checked; unmount it first."),
+        );
     }
     let Some(checker) = Checker::of(disk) else {
         return match disk.fs.as_deref() {
             Some(LUKS) => match &disk.luks {
-                Some(disks::Luks::Unlocked(inner)) => {
-                    report(Outcome::Locked, format!("LUKS, unlocked; check what is in it: rescue fsck {inner}"))
-                }
-                _ => report(Outcome::Locked, format!("LUKS, locked; unlock it first: rescue unlock {}", disk.device)),
+                Some(disks::Luks::Unlocked(inner)) => report(
+                    Outcome::Locked,
+                    format!("LUKS, unlocked; check what is in it: rescue fsck {inner}"),
+                ),
+                _ => report(
+                    Outcome::Locked,
+                    format!("LUKS, locked; unlock it first: rescue unlock {}", disk.device),
+                ),
             },
-            Some(fs) => report(Outcome::Unsupported, format!("{fs} is not checked here, only ext2, ext3, ext4 and FAT.")),
-            None => report(Outcome::Unsupported, "no file system was recognized on it.".to_owned()),
+            Some(fs) => report(
+                Outcome::Unsupported,
+                format!("{fs} is not checked here, only ext2, ext3, ext4 and FAT."),
+            ),
+            None => report(
+                Outcome::Unsupported,
+                "no file system was recognized on it.".to_owned(),
+            ),
         };
     };
     match run_checker(checker, disk, mode) {
@@ -162,53 +207,55 @@ fn check(disk: &Disk, mode: Mode) -> Report {
 }
 
 fn run_checker(checker: Checker, disk: &Disk, mode: Mode) -> anyhow::Result<Report> {
-    let (name, words): (&str, &[&str]) = match (checker, mode) {
-        (Checker::Ext, Mode::Look) => ("e2fsck", &["-f", "-n"]),
-        (Checker::Ext, Mode::Repair) => ("e2fsck", &["-f", "-y"]),
-        (Checker::Fat, Mode::Look) => ("fsck.vfat", &["-n"]),
-        (Checker::Fat, Mode::Repair) => ("fsck.vfat", &["-a"]),
-    };
     // Before the check: a repair replays the journal.
-    let unreplayed = checker == Checker::Ext && needs_replay(&disk.device);
-    let ended = tool::run(tool::command(name, words.iter().copied().chain([disk.device.as_str()])))?;
+    let journal = if checker == Checker::Ext && needs_replay(&disk.device) {
+        Journal::Waits
+    } else {
+        Journal::Settled
+    };
+    let ended = tool::run(checker.command(&disk.device, mode))?;
     let mut said = [ended.stdout.as_slice(), &ended.stderr].concat();
-    let code = ended.status.code();
-    let outcome = match (checker, mode) {
-        (Checker::Ext, _) => ext_outcome(code, mode),
-        (Checker::Fat, Mode::Look) => fat_outcome(code),
-        (Checker::Fat, Mode::Repair) => match fat_outcome(code) {
-            // Its exit code is the same for what it repaired and what it did not: a second look tells.
-            Outcome::Errors => {
-                let again = tool::run(tool::command(name, ["-n", disk.device.as_str()]))?;
-                said.extend([again.stdout, again.stderr].concat());
-                if fat_outcome(again.status.code()) == Outcome::Clean { Outcome::Repaired } else { Outcome::Unrepaired }
-            }
-            other => other,
-        },
-    };
+    let mut outcome = checker.outcome(ended.status.code(), mode);
+    if checker == Checker::Fat && mode == Mode::Repair && outcome == Outcome::Errors {
+        // Its exit code is the same for what it repaired and what it did not: a second look tells.
+        let again = tool::run(checker.command(&disk.device, Mode::Look))?;
+        said.extend([again.stdout, again.stderr].concat());
+        outcome = match checker.outcome(again.status.code(), Mode::Look) {
+            Outcome::Clean => Outcome::Repaired,
+            _ => Outcome::Unrepaired,
+        };
+    }
     let log = keep(&disk.device, &said)?;
-    let what = match outcome {
-        Outcome::Clean => "clean.".to_owned(),
-        Outcome::Errors if unreplayed => format!(
-            "not unmounted cleanly, and nothing was changed; its journal is replayed by: rescue fsck --repair {}",
-            disk.device
-        ),
-        Outcome::Errors => {
-            format!("errors were found and nothing was changed; repair with: rescue fsck --repair {}", disk.device)
-        }
-        Outcome::Repaired => format!("errors were found and repaired; details in {}.", log.display()),
-        Outcome::Unrepaired => format!("errors are left that could not be repaired; details in {}.", log.display()),
-        _ => format!("{name} could not check it ({}); details in {}.", ended.status, log.display()),
-    };
     let (size, fs) = (disks::human(disk.size), disk.fs.clone().unwrap_or_default());
+    let what = sentence(outcome, journal, &disk.device, &log);
     Ok(Report {
         device: disk.device.clone(),
         fs: disk.fs.clone(),
         outcome,
         text: format!("{} ({fs}, {size}): {what}", disk.device),
         log: Some(log),
-        exit_code: code,
+        exit_code: ended.status.code(),
     })
+}
+
+/// What came of it, for people.
+fn sentence(outcome: Outcome, journal: Journal, device: &str, log: &Path) -> String {
+    let log = log.display();
+    match (outcome, journal) {
+        (Outcome::Clean, Journal::Settled) => "clean.".to_owned(),
+        (Outcome::Clean, Journal::Waits) => {
+            "clean, though not unmounted cleanly: its journal is replayed when it is mounted.".to_owned()
+        }
+        (Outcome::Errors, Journal::Waits) => format!(
+            "not unmounted cleanly, and nothing was changed; its journal is replayed by: rescue fsck --repair {device}"
+        ),
+        (Outcome::Errors, Journal::Settled) => {
+            format!("errors were found and nothing was changed; repair with: rescue fsck --repair {device}")
+        }
+        (Outcome::Repaired, _) => format!("errors were found and repaired; details in {log}."),
+        (Outcome::Unrepaired, _) => format!("errors are left that could not be repaired; details in {log}."),
+        _ => format!("the checker could not do its work; details in {log}."),
+    }
 }
 
 /// What e2fsck's exit code means, see e2fsck(8): 1 corrected, 2 corrected and the machine must restart, 4 left
@@ -250,7 +297,9 @@ fn keep(device: &str, said: &[u8]) -> anyhow::Result<PathBuf> {
     let dir = control::run_dir().join("log");
     let name = device.trim_start_matches("/dev/").replace('/', "-");
     let path = dir.join(format!("fsck-{name}.log"));
-    fs::create_dir_all(&dir).and_then(|()| fs::write(&path, said)).with_context(|| path.display().to_string())?;
+    fs::create_dir_all(&dir)
+        .and_then(|()| fs::write(&path, said))
+        .with_context(|| path.display().to_string())?;
     Ok(path)
 }
 

@@ -65,7 +65,9 @@ fn main() -> ExitCode {
         _ if called.is_some_and(|name| name == "modprobe") => Ok(modprobe(rest)),
         Some(word) if word == tty::WORD => tty::run(rest.get(1..).unwrap_or_default()).map(never),
         // Started by the handover, never by people.
-        Some(word) if word == "free-initramfs" => Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs())),
+        Some(word) if word == "free-initramfs" => {
+            Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs()))
+        }
         Some(_) => by_word(rest),
         None => screen(),
     };
@@ -73,7 +75,10 @@ fn main() -> ExitCode {
 }
 
 fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
-    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["help" | "--help" | "-h"] => return screen(),
@@ -104,7 +109,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn modprobe(words: &[OsString]) -> ExitCode {
-    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let (code, text) = lifeboot_init::modules::modprobe(&words);
     if !text.is_empty() {
         output::complain(&text);

@@ -39,5 +39,7 @@ pub fn ignore<T>(result: io::Result<T>) {
 /// been given a context that names them.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let bare = error.chain().count() == 1;
-    bare && error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    bare && error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

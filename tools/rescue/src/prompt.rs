@@ -3,7 +3,8 @@
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcsetattr,
+    InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
 use rustix::time::Timespec;
 use std::io::{self, Write};
@@ -21,7 +22,9 @@ pub struct Secret {
 impl Secret {
     /// None yet.
     pub fn new() -> Secret {
-        Secret { bytes: Vec::with_capacity(LONGEST) }
+        Secret {
+            bytes: Vec::with_capacity(LONGEST),
+        }
     }
 
     /// Reads all of `source`, without the line end that `echo` and editors put there.
@@ -29,7 +32,9 @@ impl Secret {
     /// # Errors
     /// As the kernel says, and when there is more than can be a passphrase.
     pub fn read_from(mut source: impl io::Read) -> io::Result<Secret> {
-        let mut secret = Secret { bytes: vec![0; LONGEST + 1] };
+        let mut secret = Secret {
+            bytes: vec![0; LONGEST + 1],
+        };
         let mut length = 0;
         loop {
             match source.read(secret.bytes.get_mut(length..).unwrap_or_default()) {
@@ -40,7 +45,10 @@ impl Secret {
             }
         }
         if length > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {LONGEST} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("more than {LONGEST} bytes"),
+            ));
         }
         secret.bytes.truncate(length);
         if secret.bytes.last() == Some(&b'\n') {
@@ -107,8 +115,11 @@ impl<'a> Quiet<'a> {
     pub fn new(terminal: BorrowedFd<'a>) -> io::Result<Quiet<'a>> {
         let before = tcgetattr(terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes &=
-            !(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN);
+        quiet.local_modes &= !(LocalModes::ECHO
+            | LocalModes::ECHONL
+            | LocalModes::ICANON
+            | LocalModes::ISIG
+            | LocalModes::IEXTEN);
         quiet.input_modes |= InputModes::ICRNL;
         quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
         quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
@@ -166,7 +177,9 @@ impl<'a> Quiet<'a> {
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         crate::output::ignore(tcflush(self.terminal, QueueSelector::IFlush).map_err(io::Error::from));
-        crate::output::ignore(tcsetattr(self.terminal, OptionalActions::Now, &self.before).map_err(io::Error::from));
+        crate::output::ignore(
+            tcsetattr(self.terminal, OptionalActions::Now, &self.before).map_err(io::Error::from),
+        );
     }
 }
 
@@ -212,6 +225,12 @@ mod tests {
         assert_eq!(read("a\n\n"), b"a\n");
         assert_eq!(read(""), b"");
         assert!(Secret::read_from(vec![b'x'; LONGEST + 1].as_slice()).is_err());
-        assert_eq!(Secret::read_from(vec![b'x'; LONGEST].as_slice()).unwrap().bytes().len(), LONGEST);
+        assert_eq!(
+            Secret::read_from(vec![b'x'; LONGEST].as_slice())
+                .unwrap()
+                .bytes()
+                .len(),
+            LONGEST
+        );
     }
 }

@@ -19,12 +19,13 @@ use connection::Connection;
 use gate::{Gate, Line};
 use keys::Authorized;
 use lifeboot_contract::event::Level;
+use lifeboot_contract::plan::Plan;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId};
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -101,7 +102,10 @@ pub struct Peer {
 /// # Errors
 /// When it cannot start: no plan, no authorized key, no port.
 pub fn run(options: Sshd) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("runtime")?;
     runtime.block_on(async {
         let run_dir = control::run_dir();
         let error = match serve(options).await {
@@ -120,43 +124,62 @@ pub fn run(options: Sshd) -> anyhow::Result<ExitCode> {
 async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
     let run_dir = control::run_dir();
     let plan = control::plan(&run_dir)?;
-    let (authorized, refused) = Authorized::parse(plan.ssh.authorized_keys.iter().map(String::as_str));
-    for line in &refused {
-        let what = format!("authorized key {}: {}", line.line, line.what);
-        let event = control::event(Level::Warn, "child.error").with("child", "sshd").with("what", what.clone());
-        hold::tell(&run_dir, event.text(what));
-    }
-    if authorized.len() == 0 {
-        bail!("no authorized key: put one into the image or give lifeboot.ssh-key=");
-    }
+    let authorized = authorized(&plan, &run_dir)?;
     let key = hostkey::load_or_make(&run_dir)?;
     let fingerprint = hostkey::fingerprint(&key);
     let port = options.port.unwrap_or(plan.ssh.port);
-    let listener = listen(options.listen, port).await.with_context(|| format!("port {port}"))?;
+    let listener = listen(options.listen, port)
+        .await
+        .with_context(|| format!("port {port}"))?;
     let port = listener.local_addr().map_or(port, |address| address.port());
     let keys = authorized.len();
+    let text = format!("ssh: port {port}, host key {fingerprint}, authorized keys: {keys}");
     let event = control::event(Level::Info, "ssh.listening")
         .with("port", port)
-        .with("fingerprint", fingerprint.clone())
+        .with("fingerprint", fingerprint)
         .with("keys", keys);
-    hold::tell(&run_dir, event.text(format!("ssh root@… port {port}, host key {fingerprint}, {keys} authorized")));
+    hold::tell(&run_dir, event.text(text));
     let config = Arc::new(config(key));
-    let helper = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/init"));
     let paths = Paths {
         run_dir,
         shell: options.shell,
         sftp_server: options.sftp_server,
         home: options.home,
-        helper,
+        helper: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/init")),
     };
-    let server = Arc::new(Server { paths, authorized });
+    accept(&listener, &Arc::new(Server { paths, authorized }), &config).await
+}
+
+/// The keys that may log in; lines that cannot be taken are told, for their owner waits for a login that never comes.
+fn authorized(plan: &Plan, run_dir: &Path) -> anyhow::Result<Authorized> {
+    let (authorized, refused) = Authorized::parse(plan.ssh.authorized_keys.iter().map(String::as_str));
+    for line in &refused {
+        let what = format!("authorized key {}: {}", line.line, line.what);
+        let event = control::event(Level::Warn, "child.error")
+            .with("child", "sshd")
+            .with("what", what.clone());
+        hold::tell(run_dir, event.text(what));
+    }
+    if authorized.len() == 0 {
+        bail!("no authorized key: put one into the image or give lifeboot.ssh-key=");
+    }
+    Ok(authorized)
+}
+
+async fn accept(listener: &TcpListener, server: &Arc<Server>, config: &Arc<Config>) -> ! {
     let strangers = Strangers::default();
     loop {
         match listener.accept().await {
             Ok((socket, client)) => {
                 let gate = Gate::new();
                 strangers.add(&gate);
-                tokio::spawn(attend(Arc::clone(&server), Arc::clone(&config), socket, client, gate));
+                tokio::spawn(attend(
+                    Arc::clone(server),
+                    Arc::clone(config),
+                    socket,
+                    client,
+                    gate,
+                ));
             }
             // Out of descriptors or memory, or the client has gone again: the listener itself is sound.
             Err(error) => {
@@ -170,16 +193,29 @@ async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
 fn config(key: russh::keys::PrivateKey) -> Config {
     let algorithms = vec![
         Algorithm::Ed25519,
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-        Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
-        Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+        Algorithm::Ecdsa {
+            curve: EcdsaCurve::NistP256,
+        },
+        Algorithm::Ecdsa {
+            curve: EcdsaCurve::NistP384,
+        },
+        Algorithm::Ecdsa {
+            curve: EcdsaCurve::NistP521,
+        },
+        Algorithm::Rsa {
+            hash: Some(HashAlg::Sha512),
+        },
+        Algorithm::Rsa {
+            hash: Some(HashAlg::Sha256),
+        },
         Algorithm::SkEd25519,
         Algorithm::SkEcdsaSha2NistP256,
     ];
     Config {
-        server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-lifeboot_", env!("CARGO_PKG_VERSION")))),
+        server_id: SshId::Standard(Cow::Borrowed(concat!(
+            "SSH-2.0-lifeboot_",
+            env!("CARGO_PKG_VERSION")
+        ))),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: Duration::from_millis(300),
         auth_rejection_time_initial: Some(Duration::ZERO),
@@ -188,7 +224,10 @@ fn config(key: russh::keys::PrivateKey) -> Config {
         window_size: 1 << 20,
         channel_buffer_size: 16,
         // Also what users' keys may be: it is what the client is told in server-sig-algs. SHA-1 is not among them.
-        preferred: Preferred { key: Cow::Owned(algorithms), ..Preferred::DEFAULT },
+        preferred: Preferred {
+            key: Cow::Owned(algorithms),
+            ..Preferred::DEFAULT
+        },
         // Agents offer key after key; OpenSSH's 6 is too few for many people.
         max_auth_attempts: 10,
         inactivity_timeout: None,
@@ -214,12 +253,21 @@ async fn listen(address: Option<std::net::IpAddr>, port: u16) -> std::io::Result
 }
 
 /// Serves one client to its end.
-async fn attend(server: Arc<Server>, config: Arc<Config>, socket: TcpStream, client: SocketAddr, gate: Arc<Gate>) {
+async fn attend(
+    server: Arc<Server>,
+    config: Arc<Config>,
+    socket: TcpStream,
+    client: SocketAddr,
+    gate: Arc<Gate>,
+) {
     let Ok(local) = socket.local_addr() else { return };
     if watch_by_tcp(&socket).is_err() {
         return;
     }
-    let peer = Peer { client: plain(client), server: plain(local) };
+    let peer = Peer {
+        client: plain(client),
+        server: plain(local),
+    };
     let handler = Connection::new(server, Arc::clone(&gate), peer);
     let line = Line::new(socket, Arc::clone(&gate));
     let came = Instant::now();

@@ -15,7 +15,11 @@ pub fn command<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -
         Ok(path) if !path.is_empty() => format!("{path}:{PATH}"),
         _ => PATH.to_owned(),
     };
-    command.args(args).env("PATH", path).env("LC_ALL", "C").stdin(Stdio::null());
+    command
+        .args(args)
+        .env("PATH", path)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
     command
 }
 
@@ -51,9 +55,13 @@ pub fn run_with(mut command: Command, secret: &[u8]) -> anyhow::Result<Output> {
 pub fn last_words(output: &Output) -> String {
     let last = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+        text.lines()
+            .map(str::trim)
+            .rfind(|line| !line.is_empty())
+            .map(str::to_owned)
     };
-    last(&output.stderr)
-        .or_else(|| last(&output.stdout))
-        .map_or_else(|| output.status.to_string(), |line| line.trim_end_matches('.').to_owned())
+    last(&output.stderr).or_else(|| last(&output.stdout)).map_or_else(
+        || output.status.to_string(),
+        |line| line.trim_end_matches('.').to_owned(),
+    )
 }

@@ -25,7 +25,13 @@ pub enum Greeting {
 }
 
 /// The command that runs `program` as the leader of a session with its standard input as controlling terminal.
-pub fn command(helper: &OsStr, greeting: Greeting, program: &OsStr, arg0: &OsStr, args: &[&OsStr]) -> Command {
+pub fn command(
+    helper: &OsStr,
+    greeting: Greeting,
+    program: &OsStr,
+    arg0: &OsStr,
+    args: &[&OsStr],
+) -> Command {
     let mut command = Command::new(helper);
     command.arg(WORD);
     if greeting == Greeting::Status {

@@ -11,12 +11,15 @@ use argh::FromArgs;
 use lifeboot_contract::control::Request;
 use lifeboot_contract::plan::{LuksOptions, Plan};
 use serde::Serialize;
-use std::fs;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Output};
+
+mod memory;
+
+use memory::Memory;
 
 /// How often a person may mistype.
 const TRIES: u32 = 3;
@@ -92,7 +95,11 @@ pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
         },
     };
     match &disk.luks {
-        None => bail!("{}: not a LUKS device but {}", disk.device, disk.fs.as_deref().unwrap_or("without any known content")),
+        None => bail!(
+            "{}: not a LUKS device but {}",
+            disk.device,
+            disk.fs.as_deref().unwrap_or("without any known content")
+        ),
         Some(Luks::Unlocked(mapper)) => {
             done(options, &disk.device, mapper.clone(), "unlocked")?;
             return Ok(ExitCode::SUCCESS);
@@ -105,7 +112,12 @@ pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
     if let Err(error) = control::order(&Request::Nudge) {
         output::complain(&format!("rescue: the boot was not told: {error:#}"));
     }
-    done(options, &disk.device, format!("/dev/mapper/{}", volume.name), "locked")?;
+    done(
+        options,
+        &disk.device,
+        format!("/dev/mapper/{}", volume.name),
+        "locked",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,8 +132,15 @@ fn done(options: &Unlock, device: &str, mapper: String, was: &'static str) -> an
 
 /// The device to ask about when none was named; `None` after saying why it cannot be chosen.
 fn the_locked_one(disks: &[Disk]) -> anyhow::Result<Option<&Disk>> {
-    let all: Vec<&Disk> = disks.iter().filter(|disk| disk.fs.as_deref() == Some(LUKS)).collect();
-    let locked: Vec<&Disk> = all.iter().copied().filter(|disk| disk.luks == Some(Luks::Locked)).collect();
+    let all: Vec<&Disk> = disks
+        .iter()
+        .filter(|disk| disk.fs.as_deref() == Some(LUKS))
+        .collect();
+    let locked: Vec<&Disk> = all
+        .iter()
+        .copied()
+        .filter(|disk| disk.luks == Some(Luks::Locked))
+        .collect();
     match (locked.as_slice(), all.as_slice()) {
         ([one], _) => Ok(Some(one)),
         ([], []) => bail!("there is no LUKS device; 'rescue disks' shows what is there"),
@@ -133,7 +152,13 @@ fn the_locked_one(disks: &[Disk]) -> anyhow::Result<Option<&Disk>> {
 fn choose<'a>(several: &[&'a Disk]) -> anyhow::Result<Option<&'a Disk>> {
     let lines = several.iter().enumerate().map(|(index, disk)| {
         let label = disk.label.as_deref().or(disk.partlabel.as_deref()).unwrap_or("-");
-        format!("{:>3}  {}  {}  {label}  UUID={}", index + 1, disk.device, disks::human(disk.size), disk.uuid.as_deref().unwrap_or("-"))
+        format!(
+            "{:>3}  {}  {}  {label}  UUID={}",
+            index + 1,
+            disk.device,
+            disks::human(disk.size),
+            disk.uuid.as_deref().unwrap_or("-")
+        )
     });
     output::complain(&format!("{} devices are locked:", several.len()));
     lines.for_each(|line| output::complain(&line));
@@ -144,10 +169,18 @@ fn choose<'a>(several: &[&'a Disk]) -> anyhow::Result<Option<&'a Disk>> {
     write!(stderr(), "Which one (number)? ")?;
     let mut line = String::new();
     stdin().read_line(&mut line)?;
-    let index = line.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    let index = line
+        .trim()
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_sub(1));
     let chosen = index.and_then(|index| several.get(index)).copied();
     if chosen.is_none() {
-        output::complain(&format!("rescue: '{}' is not a number from 1 to {}", line.trim(), several.len()));
+        output::complain(&format!(
+            "rescue: '{}' is not a number from 1 to {}",
+            line.trim(),
+            several.len()
+        ));
     }
     Ok(chosen)
 }
@@ -162,7 +195,10 @@ fn open_with_patience(volume: &Volume, key_file: Option<&Path>) -> anyhow::Resul
     if !stdin().is_terminal() {
         let secret = Secret::read_from(stdin().lock()).context("passphrase on standard input")?;
         if secret.bytes().is_empty() {
-            bail!("{}: not unlocked, there is no passphrase on standard input", volume.device);
+            bail!(
+                "{}: not unlocked, there is no passphrase on standard input",
+                volume.device
+            );
         }
         return match volume.open(Key::Passphrase(&secret))? {
             Outcome::Open => Ok(()),
@@ -188,7 +224,11 @@ impl Volume {
     /// A LUKS device as the plan wants it opened.
     pub fn of(disk: &Disk, plan: Option<&Plan>) -> Volume {
         let uuid = disk.uuid.clone().unwrap_or_default();
-        let planned = plan.and_then(|plan| plan.luks.iter().find(|volume| volume.uuid.eq_ignore_ascii_case(&uuid)));
+        let planned = plan.and_then(|plan| {
+            plan.luks
+                .iter()
+                .find(|volume| volume.uuid.eq_ignore_ascii_case(&uuid))
+        });
         Volume {
             device: disk.device.clone(),
             name: planned.map_or_else(|| format!("luks-{uuid}"), |volume| volume.name.clone()),
@@ -201,7 +241,7 @@ impl Volume {
     /// # Errors
     /// Anything but a wrong key.
     pub fn open(&self, key: Key<'_>) -> anyhow::Result<Outcome> {
-        let memory = self.memory();
+        let memory = Memory::for_passphrases_of(&self.device);
         if memory.least > memory.free {
             // Not even tried: the kernel would look for somebody to kill, and that might be the ssh server.
             bail!("{}: {}", self.device, memory.too_little());
@@ -217,7 +257,10 @@ impl Volume {
             Key::Passphrase(_) => Path::new("-"),
             Key::File(path) => path,
         };
-        command.arg("--key-file").arg(path).args(["--", &self.device, &self.name]);
+        command
+            .arg("--key-file")
+            .arg(path)
+            .args(["--", &self.device, &self.name]);
         let ended = match key {
             Key::Passphrase(secret) => tool::run_with(command, secret.bytes())?,
             Key::File(_) => tool::run(command)?,
@@ -227,36 +270,11 @@ impl Volume {
             Meaning::WrongKey => Ok(Outcome::WrongKey),
             Meaning::NoMemory => bail!("{}: {}", self.device, memory.too_little()),
             // Depending on where it fails cryptsetup has another exit code for the same thing.
-            Meaning::Other(_) if memory.most > memory.free => bail!("{}: {}", self.device, memory.too_little()),
+            Meaning::Other(_) if memory.most > memory.free => {
+                bail!("{}: {}", self.device, memory.too_little())
+            }
             Meaning::Other(what) => bail!("{}: {what}", self.device),
         }
-    }
-
-    /// What checking a passphrase takes and what there is.
-    fn memory(&self) -> Memory {
-        let dump = tool::run(tool::command("cryptsetup", ["luksDump", "--dump-json-metadata", "--", &self.device]));
-        let (least, most) = dump.map(|ended| argon_kib(&ended.stdout)).unwrap_or_default();
-        let free = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_kib(&text));
-        Memory { least, most, free: free.unwrap_or(u64::MAX) }
-    }
-}
-
-/// Memory in KiB: what the cheapest and the dearest key slot's hash takes, and what is free.
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    least: u64,
-    most: u64,
-    free: u64,
-}
-
-impl Memory {
-    fn too_little(self) -> String {
-        let needed = if self.least > self.free { self.least } else { self.most };
-        format!(
-            "not enough memory to check the passphrase: its key slot takes {} MiB, {} MiB are free",
-            needed / 1024,
-            self.free / 1024
-        )
     }
 }
 
@@ -282,52 +300,29 @@ fn meaning(ended: &Output) -> Meaning {
     }
 }
 
-/// The least and the most memory in KiB that a key slot's hash takes, from `luksDump --dump-json-metadata`; LUKS1 has no
-/// such dump and takes none.
-fn argon_kib(json: &[u8]) -> (u64, u64) {
-    let value: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
-    let slots = value.get("keyslots").and_then(serde_json::Value::as_object);
-    let of = |slot: &serde_json::Value| slot.pointer("/kdf/memory").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let needs = || slots.into_iter().flat_map(|slots| slots.values()).map(of);
-    (needs().min().unwrap_or(0), needs().max().unwrap_or(0))
-}
-
-/// What can be had without taking it from anybody, swap included.
-fn available_kib(meminfo: &str) -> Option<u64> {
-    let kib = |name: &str| {
-        let line = meminfo.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    Some(kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::ExitStatus;
 
     fn ended(raw: i32, stderr: &str) -> Output {
-        Output { status: ExitStatus::from_raw(raw), stdout: vec![], stderr: stderr.into() }
+        Output {
+            status: ExitStatus::from_raw(raw),
+            stdout: vec![],
+            stderr: stderr.into(),
+        }
     }
 
     #[test]
     fn cryptsetup_exit_codes_become_what_people_need_to_know() {
         assert_eq!(meaning(&ended(0, "")), Meaning::Open);
-        assert_eq!(meaning(&ended(2 << 8, "No key available with this passphrase.\n")), Meaning::WrongKey);
+        assert_eq!(
+            meaning(&ended(2 << 8, "No key available with this passphrase.\n")),
+            Meaning::WrongKey
+        );
         assert_eq!(meaning(&ended(3 << 8, "")), Meaning::NoMemory);
         assert_eq!(meaning(&ended(9, "")), Meaning::NoMemory);
         let other = meaning(&ended(4 << 8, "first\nDevice /dev/x does not exist.\n"));
         assert_eq!(other, Meaning::Other("Device /dev/x does not exist".into()));
-    }
-
-    #[test]
-    fn the_memory_of_the_cheapest_and_the_dearest_slot_is_known() {
-        let json = br#"{"keyslots":{"0":{"kdf":{"type":"argon2id","memory":65536}},"1":{"kdf":{"memory":1048576}}}}"#;
-        assert_eq!(argon_kib(json), (65_536, 1_048_576));
-        let with_recovery = br#"{"keyslots":{"0":{"kdf":{"memory":65536}},"2":{"kdf":{"type":"pbkdf2"}}}}"#;
-        assert_eq!(argon_kib(with_recovery), (0, 65_536));
-        assert_eq!(argon_kib(b"{}"), (0, 0));
-        assert_eq!(argon_kib(b""), (0, 0));
-        assert_eq!(available_kib("MemTotal: 5 kB\nMemAvailable:     1234 kB\nSwapFree: 6 kB\n"), Some(1240));
     }
 }

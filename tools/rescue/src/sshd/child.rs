@@ -1,13 +1,12 @@
 //! The program of a session: how it is started, signalled and reaped.
 
-use super::pty::{self, Master, Wanted};
+use super::pty::{self, Master, Opened, Wanted};
 use super::{Paths, Peer};
 use crate::tty::{self, Greeting};
 use anyhow::Context as _;
 use russh::Sig;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{ExitStatus, Stdio};
@@ -68,37 +67,75 @@ pub fn start(
         Some(_) => on_terminal(paths, program),
         None => on_pipes(paths, program),
     };
-    command.env_clear().envs(base_environment(paths, peer)).envs(environment.iter().map(|(k, v)| (k, v)));
-    command.current_dir(if paths.home.is_dir() { paths.home.as_path() } else { "/".as_ref() });
+    command
+        .env_clear()
+        .envs(base_environment(paths, peer))
+        .envs(environment.iter().map(|(k, v)| (k, v)));
+    command.current_dir(if paths.home.is_dir() {
+        paths.home.as_path()
+    } else {
+        "/".as_ref()
+    });
     if let (Some(opened), Some(wanted)) = (&opened, wanted) {
         command.env("TERM", &wanted.term).env("SSH_TTY", &opened.path);
     }
     match opened {
-        Some(opened) => {
-            let slave = opened.slave;
-            let copies: [OwnedFd; 2] = [slave.try_clone().context("terminal")?, slave.try_clone().context("terminal")?];
-            let [stdout, stderr] = copies;
-            command.stdin(slave).stdout(stdout).stderr(stderr);
-            let mut command = tokio::process::Command::from(command);
-            let child = command.spawn().with_context(|| paths.helper.display().to_string())?;
-            let master = Arc::new(opened.master);
-            let group = Group { leader: leader(&child)?, terminal: Some(Arc::clone(&master)) };
-            Ok(Running { child, group, streams: Streams::Terminal(master) })
-        }
-        None => {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-            let what = command.get_program().display().to_string();
-            let mut child = tokio::process::Command::from(command).spawn().context(what)?;
-            let group = Group { leader: leader(&child)?, terminal: None };
-            let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
-            let ((stdin, stdout), stderr) = pipes.context("no pipes")?;
-            Ok(Running { child, group, streams: Streams::Pipes(stdin, stdout, stderr) })
-        }
+        Some(opened) => spawn_on(opened, command),
+        None => spawn_between_pipes(command),
     }
 }
 
+fn spawn_on(opened: Opened, mut command: std::process::Command) -> anyhow::Result<Running> {
+    let slave = opened.slave;
+    let (stdout, stderr) = (
+        slave.try_clone().context("terminal")?,
+        slave.try_clone().context("terminal")?,
+    );
+    command.stdin(slave).stdout(stdout).stderr(stderr);
+    let what = command.get_program().display().to_string();
+    let child = tokio::process::Command::from(command).spawn().context(what)?;
+    let master = Arc::new(opened.master);
+    let group = Group {
+        leader: leader(&child)?,
+        terminal: Some(Arc::clone(&master)),
+    };
+    Ok(Running {
+        child,
+        group,
+        streams: Streams::Terminal(master),
+    })
+}
+
+fn spawn_between_pipes(mut command: std::process::Command) -> anyhow::Result<Running> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let what = command.get_program().display().to_string();
+    let mut child = tokio::process::Command::from(command).spawn().context(what)?;
+    let group = Group {
+        leader: leader(&child)?,
+        terminal: None,
+    };
+    let pipes = child
+        .stdin
+        .take()
+        .zip(child.stdout.take())
+        .zip(child.stderr.take());
+    let ((stdin, stdout), stderr) = pipes.context("no pipes")?;
+    Ok(Running {
+        child,
+        group,
+        streams: Streams::Pipes(stdin, stdout, stderr),
+    })
+}
+
 fn leader(child: &Child) -> anyhow::Result<Pid> {
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     id.context("the program ended before it was looked at")
 }
 
@@ -137,19 +174,32 @@ fn on_pipes(paths: &Paths, program: &Program) -> std::process::Command {
 
 /// The name with a dash before it by which a shell knows that it is a login shell.
 pub fn login_name(shell: &OsStr) -> OsString {
-    let name = shell.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let name = shell
+        .as_bytes()
+        .rsplit(|byte| *byte == b'/')
+        .next()
+        .unwrap_or_default();
     OsString::from_vec([b"-", name].concat())
 }
 
 fn base_environment(paths: &Paths, peer: &Peer) -> Vec<(&'static str, OsString)> {
     let (client, server) = (peer.client, peer.server);
-    let connection = format!("{} {} {} {}", client.ip(), client.port(), server.ip(), server.port());
+    let connection = format!(
+        "{} {} {} {}",
+        client.ip(),
+        client.port(),
+        server.ip(),
+        server.port()
+    );
     let mut variables = vec![
         ("HOME", paths.home.clone().into_os_string()),
         ("LOGNAME", "root".into()),
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".into()),
         ("SHELL", paths.shell.clone().into_os_string()),
-        ("SSH_CLIENT", format!("{} {} {}", client.ip(), client.port(), server.port()).into()),
+        (
+            "SSH_CLIENT",
+            format!("{} {} {}", client.ip(), client.port(), server.port()).into(),
+        ),
         ("SSH_CONNECTION", connection.into()),
         ("USER", "root".into()),
     ];
@@ -217,18 +267,38 @@ pub enum End {
 impl From<ExitStatus> for End {
     fn from(status: ExitStatus) -> End {
         match status.signal() {
-            Some(number) => End::Signal { signal: name_of(number), core: status.core_dumped() },
-            None => End::Status(status.code().and_then(|code| u32::try_from(code).ok()).unwrap_or(255)),
+            Some(number) => End::Signal {
+                signal: name_of(number),
+                core: status.core_dumped(),
+            },
+            None => End::Status(
+                status
+                    .code()
+                    .and_then(|code| u32::try_from(code).ok())
+                    .unwrap_or(255),
+            ),
         }
     }
 }
 
 fn name_of(number: i32) -> Sig {
     let known = [
-        Sig::ABRT, Sig::ALRM, Sig::FPE, Sig::HUP, Sig::ILL, Sig::INT, Sig::KILL, Sig::PIPE, Sig::QUIT, Sig::SEGV,
-        Sig::TERM, Sig::USR1,
+        Sig::ABRT,
+        Sig::ALRM,
+        Sig::FPE,
+        Sig::HUP,
+        Sig::ILL,
+        Sig::INT,
+        Sig::KILL,
+        Sig::PIPE,
+        Sig::QUIT,
+        Sig::SEGV,
+        Sig::TERM,
+        Sig::USR1,
     ];
-    let found = known.into_iter().find(|sig| number_of(sig).is_some_and(|signal| signal.as_raw() == number));
+    let found = known
+        .into_iter()
+        .find(|sig| number_of(sig).is_some_and(|signal| signal.as_raw() == number));
     // RFC 4254 section 6.10: names of others carry the name of who made them up.
     found.unwrap_or_else(|| Sig::Custom(format!("{number}@lifeboot")))
 }
@@ -240,8 +310,20 @@ mod tests {
     #[test]
     fn an_exit_is_a_status_and_a_death_is_a_signal() {
         assert!(matches!(End::from(ExitStatus::from_raw(3 << 8)), End::Status(3)));
-        assert!(matches!(End::from(ExitStatus::from_raw(15)), End::Signal { signal: Sig::TERM, core: false }));
-        assert!(matches!(End::from(ExitStatus::from_raw(7)), End::Signal { signal: Sig::Custom(_), .. }));
+        assert!(matches!(
+            End::from(ExitStatus::from_raw(15)),
+            End::Signal {
+                signal: Sig::TERM,
+                core: false
+            }
+        ));
+        assert!(matches!(
+            End::from(ExitStatus::from_raw(7)),
+            End::Signal {
+                signal: Sig::Custom(_),
+                ..
+            }
+        ));
     }
 
     #[test]

@@ -62,21 +62,35 @@ impl Connection {
         }
     }
 
-    async fn start(&mut self, id: ChannelId, program: Program, session: &mut Session) -> Result<(), russh::Error> {
+    async fn start(
+        &mut self,
+        id: ChannelId,
+        program: Program,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
         let kind = match program {
             Program::Shell => SessionKind::Shell,
             Program::Command(_) => SessionKind::Exec,
             Program::Sftp => SessionKind::Sftp,
         };
         // A second request on a channel that already runs something is refused (RFC 4254 section 6.5).
-        let Some((opening, start)) = self.channels.get_mut(&id).and_then(|o| Some((&o.terminal, &o.environment)).zip(o.start.take()))
+        let Some((opening, start)) = self
+            .channels
+            .get_mut(&id)
+            .and_then(|o| Some((&o.terminal, &o.environment)).zip(o.start.take()))
         else {
             return session.channel_failure(id);
         };
         let (terminal, environment) = opening;
         let who = format!("{USER} from {}", self.peer.client.ip());
         let hold = hold::take(&self.server.paths.run_dir, who, kind).await;
-        match child::start(&self.server.paths, &self.peer, &program, terminal.as_ref(), environment) {
+        match child::start(
+            &self.server.paths,
+            &self.peer,
+            &program,
+            terminal.as_ref(),
+            environment,
+        ) {
             Ok(running) => {
                 session.channel_success(id)?;
                 drop(start.send(Start { running, hold }));
@@ -84,7 +98,9 @@ impl Connection {
             }
             Err(error) => {
                 let what = format!("session not started: {error:#}");
-                let event = control::event(Level::Warn, "child.error").with("child", "sshd").with("what", what.clone());
+                let event = control::event(Level::Warn, "child.error")
+                    .with("child", "sshd")
+                    .with("what", what.clone());
                 hold::tell(&self.server.paths.run_dir, event.text(format!("sshd: {what}")));
                 session.extended_data(id, 1, format!("lifeboot: {what}\r\n").into_bytes())?;
                 session.channel_failure(id)?;
@@ -110,7 +126,11 @@ impl Drop for Connection {
 impl Handler for Connection {
     type Error = russh::Error;
 
-    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
         self.tried += 1;
         user.clone_into(&mut self.user);
         let allowed = user == USER && self.server.authorized.allows(offer.public_key, offer.algorithm);
@@ -147,9 +167,18 @@ impl Handler for Connection {
             return Ok(());
         }
         let (start, started) = oneshot::channel();
-        let opening = Opening { terminal: None, environment: Vec::new(), start: Some(start) };
+        let opening = Opening {
+            terminal: None,
+            environment: Vec::new(),
+            start: Some(start),
+        };
         self.channels.insert(channel.id(), opening);
-        tokio::spawn(session::serve(channel, session.handle(), Arc::clone(&self.gate), started));
+        tokio::spawn(session::serve(
+            channel,
+            session.handle(),
+            Arc::clone(&self.gate),
+            started,
+        ));
         reply.accept().await;
         Ok(())
     }
@@ -173,7 +202,11 @@ impl Handler for Connection {
         match self.channels.get_mut(&channel) {
             Some(opening) if opening.start.is_some() => {
                 let size = Size { columns, rows };
-                opening.terminal = Some(Wanted { term: term.to_owned(), size, modes: modes.to_vec() });
+                opening.terminal = Some(Wanted {
+                    term: term.to_owned(),
+                    size,
+                    modes: modes.to_vec(),
+                });
                 session.channel_success(channel)
             }
             _ => session.channel_failure(channel),
@@ -190,7 +223,9 @@ impl Handler for Connection {
         let harmless = VARIABLES.contains(&name) || name.starts_with("LC_");
         match self.channels.get_mut(&channel) {
             // A NUL would end the value early, or the spawn with an error.
-            Some(opening) if harmless && opening.environment.len() < MOST_VARIABLES && !has_nul(name, value) => {
+            Some(opening)
+                if harmless && opening.environment.len() < MOST_VARIABLES && !has_nul(name, value) =>
+            {
                 opening.environment.push((name.to_owned(), value.to_owned()));
                 session.channel_success(channel)
             }
@@ -208,7 +243,8 @@ impl Handler for Connection {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.start(channel, Program::Command(command.to_vec()), session).await
+        self.start(channel, Program::Command(command.to_vec()), session)
+            .await
     }
 
     async fn subsystem_request(

@@ -77,7 +77,9 @@ impl Gate {
         let mut state = self.state();
         state.starving += 1;
         state.wake_reader_if_open();
-        Starving { gate: Arc::clone(self) }
+        Starving {
+            gate: Arc::clone(self),
+        }
     }
 
     /// Ends the connection: the next read or write of it fails.
@@ -108,7 +110,11 @@ impl Gate {
     /// How long the client has said nothing although it was listened to.
     pub fn silent_for(&self) -> Duration {
         let state = self.state();
-        if state.stalled { Duration::ZERO } else { state.heard.elapsed() }
+        if state.stalled {
+            Duration::ZERO
+        } else {
+            state.heard.elapsed()
+        }
     }
 }
 
@@ -129,7 +135,8 @@ impl State {
     }
 
     fn closed(&self) -> Option<io::Error> {
-        self.closed.map(|why| io::Error::new(io::ErrorKind::ConnectionAborted, why))
+        self.closed
+            .map(|why| io::Error::new(io::ErrorKind::ConnectionAborted, why))
     }
 }
 
@@ -157,7 +164,11 @@ pub struct Line {
 impl Line {
     /// Puts `socket` behind `gate`.
     pub fn new(socket: TcpStream, gate: Arc<Gate>) -> Line {
-        Line { socket, gate, was_full: false }
+        Line {
+            socket,
+            gate,
+            was_full: false,
+        }
     }
 
     fn ready_to_write(&self, cx: &Context<'_>) -> io::Result<()> {
@@ -168,7 +179,11 @@ impl Line {
 }
 
 impl AsyncRead for Line {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         {
             let mut state = self.gate.state();
             if let Some(error) = state.closed() {

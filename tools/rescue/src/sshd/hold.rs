@@ -22,7 +22,9 @@ pub struct Hold {
 pub async fn take(run_dir: &Path, who: String, kind: SessionKind) -> Hold {
     let asked = timeout(PATIENCE, ask(run_dir, &Request::Hold { who, kind })).await;
     match asked {
-        Ok(Ok(connection)) => Hold { _connection: Some(connection) },
+        Ok(Ok(connection)) => Hold {
+            _connection: Some(connection),
+        },
         Ok(Err(error)) => {
             crate::output::complain(&format!("sshd: the boot is not held: {error}"));
             Hold { _connection: None }

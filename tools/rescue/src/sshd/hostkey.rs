@@ -35,7 +35,9 @@ pub fn fingerprint(key: &PrivateKey) -> String {
 fn make(dir: &Path, path: &Path) -> anyhow::Result<PrivateKey> {
     let mut seed = [0u8; 32];
     // Waits until the kernel's pool is ready, which /dev/urandom does not.
-    fs::File::open("/dev/random").and_then(|mut random| random.read_exact(&mut seed)).context("/dev/random")?;
+    fs::File::open("/dev/random")
+        .and_then(|mut random| random.read_exact(&mut seed))
+        .context("/dev/random")?;
     let pair = Ed25519Keypair::from_seed(&seed);
     seed.fill(0);
     let key = PrivateKey::new(KeypairData::Ed25519(pair), "lifeboot").context("host key")?;
@@ -66,7 +68,10 @@ mod tests {
         let first = load_or_make(&dir).unwrap();
         let second = load_or_make(&dir).unwrap();
         assert_eq!(fingerprint(&first), fingerprint(&second));
-        assert_eq!(fs::metadata(dir.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(dir.join(FILE)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         fs::write(dir.join(FILE), "not a key").unwrap();
         assert!(load_or_make(&dir).is_err());
         fs::remove_dir_all(dir).unwrap();

@@ -51,7 +51,10 @@ impl Authorized {
             match key_of(line) {
                 Ok(key) if keys.iter().any(|known| known.key_data() == key.key_data()) => {}
                 Ok(key) => keys.push(key),
-                Err(what) => refused.push(Refused { line: index + 1, what }),
+                Err(what) => refused.push(Refused {
+                    line: index + 1,
+                    what,
+                }),
             }
         }
         (Authorized { keys }, refused)
@@ -75,15 +78,21 @@ fn key_of(line: &str) -> Result<PublicKey, String> {
     for option in options {
         let name = option.split('=').next().unwrap_or_default().to_ascii_lowercase();
         if !HARMLESS.contains(&name.as_str()) {
-            return Err(format!("option {name} is not supported here, so the key is not taken"));
+            return Err(format!(
+                "option {name} is not supported here, so the key is not taken"
+            ));
         }
     }
     let key = PublicKey::from_openssh(rest).map_err(|error| error.to_string())?;
     match key.key_data() {
-        KeyData::Rsa(rsa) if rsa.key_size() < LEAST_RSA_BITS => {
-            Err(format!("RSA key of {} bits: at least {LEAST_RSA_BITS} are needed", rsa.key_size()))
-        }
-        KeyData::Ed25519(_) | KeyData::Ecdsa(_) | KeyData::Rsa(_) | KeyData::SkEd25519(_)
+        KeyData::Rsa(rsa) if rsa.key_size() < LEAST_RSA_BITS => Err(format!(
+            "RSA key of {} bits: at least {LEAST_RSA_BITS} are needed",
+            rsa.key_size()
+        )),
+        KeyData::Ed25519(_)
+        | KeyData::Ecdsa(_)
+        | KeyData::Rsa(_)
+        | KeyData::SkEd25519(_)
         | KeyData::SkEcdsaSha2NistP256(_) => Ok(key),
         _ => Err(format!("key type {} is not supported", key.algorithm())),
     }
@@ -139,7 +148,13 @@ mod tests {
 
     #[test]
     fn options_that_would_restrict_refuse_the_key() {
-        for options in ["command=\"echo a, b\"", "from=\"10.0.0.0/8\",no-pty", "restrict", "no-pty", "cert-authority"] {
+        for options in [
+            "command=\"echo a, b\"",
+            "from=\"10.0.0.0/8\",no-pty",
+            "restrict",
+            "no-pty",
+            "cert-authority",
+        ] {
             let line = format!("{options} {KEY}");
             let (authorized, refused) = Authorized::parse([line.as_str()]);
             assert_eq!((authorized.len(), refused.len()), (0, 1), "{options}");

@@ -5,8 +5,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize, tcgetattr,
-    tcsetattr, tcsetwinsize,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize,
+    tcgetattr, tcsetattr, tcsetwinsize,
 };
 use std::io;
 use std::os::fd::OwnedFd;
@@ -91,7 +91,12 @@ impl Master {
     /// As the kernel says.
     pub fn resize(&self, size: Size) -> io::Result<()> {
         let limited = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        let size = Winsize { ws_col: limited(size.columns), ws_row: limited(size.rows), ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_col: limited(size.columns),
+            ws_row: limited(size.rows),
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         Ok(tcsetwinsize(&self.fd, size)?)
     }
 
@@ -105,7 +110,10 @@ impl Master {
     /// # Errors
     /// As the kernel says.
     pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buf)?)).await;
+        let read = self
+            .fd
+            .async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buf)?))
+            .await;
         match read {
             // What Linux says on the master of a terminal that nobody has open.
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(0),
@@ -119,7 +127,10 @@ impl Master {
     /// As the kernel says.
     pub async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
-            let written = self.fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, data)?)).await?;
+            let written = self
+                .fd
+                .async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, data)?))
+                .await?;
             data = data.get(written..).unwrap_or_default();
         }
         Ok(())
@@ -129,7 +140,10 @@ impl Master {
 fn apply(termios: &mut Termios, code: Pty, value: u32) {
     if let Some(index) = special(code) {
         // 255 is the protocol's word for "not set", 0 is Linux's.
-        let key = u8::try_from(value).ok().filter(|key| *key != u8::MAX).unwrap_or(0);
+        let key = u8::try_from(value)
+            .ok()
+            .filter(|key| *key != u8::MAX)
+            .unwrap_or(0);
         termios.special_codes[index] = key;
         return;
     }

@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStdin, Child};
+use tokio::process::{Child, ChildStdin};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -68,7 +68,11 @@ enum Gone {
 /// Serves a channel from its opening to its end.
 pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start: oneshot::Receiver<Start>) {
     let (mut read, write) = channel.split();
-    let input = Input { gate: Arc::clone(&gate), state: Mutex::default(), news: Notify::new() };
+    let input = Input {
+        gate: Arc::clone(&gate),
+        state: Mutex::default(),
+        news: Notify::new(),
+    };
     let terminal = watch::Sender::new(None);
     let group = watch::Sender::new(None);
     let mut messages = pin!(receive(&mut read, &input, &terminal, &group));
@@ -81,7 +85,11 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start
         },
     };
     let Start { running, hold } = start;
-    let Running { mut child, group: members, streams } = running;
+    let Running {
+        mut child,
+        group: members,
+        streams,
+    } = running;
     group.send_replace(Some(members.clone()));
     if let Streams::Terminal(master) = &streams {
         terminal.send_replace(Some(Arc::clone(master)));
@@ -126,9 +134,16 @@ async fn receive(
             }
             ChannelMsg::Eof => input.end(),
             ChannelMsg::Close => return Gone::Closed,
-            ChannelMsg::WindowChange { col_width, row_height, .. } => {
+            ChannelMsg::WindowChange {
+                col_width,
+                row_height,
+                ..
+            } => {
                 if let Some(master) = terminal.borrow().as_ref() {
-                    crate::output::ignore(master.resize(Size { columns: col_width, rows: row_height }));
+                    crate::output::ignore(master.resize(Size {
+                        columns: col_width,
+                        rows: row_height,
+                    }));
                 }
             }
             ChannelMsg::Signal { signal } => {
@@ -178,13 +193,20 @@ async fn program(
 }
 
 /// The connection may be gone by now, which nobody is left to be told.
-async fn finish(write: &ChannelWriteHalf<Msg>, handle: &Handle, status: io::Result<std::process::ExitStatus>) {
+async fn finish(
+    write: &ChannelWriteHalf<Msg>,
+    handle: &Handle,
+    status: io::Result<std::process::ExitStatus>,
+) {
     let id = write.id();
     match status.map(End::from) {
         Ok(End::Status(status)) => handle.exit_status_request(id, status).await.unwrap_or(()),
         Ok(End::Signal { signal, core }) => {
             let none = String::new;
-            handle.exit_signal_request(id, signal, core, none(), none()).await.unwrap_or(());
+            handle
+                .exit_signal_request(id, signal, core, none(), none())
+                .await
+                .unwrap_or(());
         }
         Err(_) => handle.exit_status_request(id, 255).await.unwrap_or(()),
     }
@@ -244,7 +266,10 @@ impl Out<'_> {
             match read {
                 Ok(0) | Err(_) => return,
                 Ok(count) => {
-                    let data = buffer.get(..count).map(Bytes::copy_from_slice).unwrap_or_default();
+                    let data = buffer
+                        .get(..count)
+                        .map(Bytes::copy_from_slice)
+                        .unwrap_or_default();
                     if self.send(data, extended).await.is_err() {
                         return;
                     }

@@ -27,17 +27,39 @@ fn help_is_done_and_goes_to_standard_output_and_bad_usage_is_neither() {
     let screen = stdout(&output(rescue(&dir, &[])));
     for words in [&["help"][..], &["--help"], &["-h"]] {
         let ended = output(rescue(&dir, words));
-        assert_eq!((ended.status.code(), stdout(&ended), stderr(&ended)), (Some(0), screen.clone(), String::new()));
+        assert_eq!(
+            (ended.status.code(), stdout(&ended), stderr(&ended)),
+            (Some(0), screen.clone(), String::new())
+        );
     }
-    for command in ["boot", "disks", "fetch", "fsck", "log", "poweroff", "reboot", "status", "unlock"] {
-        assert!(screen.contains(&format!("rescue {command}")), "{command} is not on the screen");
+    for command in [
+        "boot", "disks", "fetch", "fsck", "log", "poweroff", "reboot", "status", "unlock",
+    ] {
+        assert!(
+            screen.contains(&format!("rescue {command}")),
+            "{command} is not on the screen"
+        );
         let ended = output(rescue(&dir, &["help", command]));
         assert_eq!(ended.status.code(), Some(0), "{command}");
-        assert!(stdout(&ended).starts_with(&format!("Usage: rescue {command}")), "{}", stdout(&ended));
+        assert!(
+            stdout(&ended).starts_with(&format!("Usage: rescue {command}")),
+            "{}",
+            stdout(&ended)
+        );
     }
-    for words in [&["nonsense"][..], &["status", "--nonsense"], &["fetch"], &["fsck", "--repair"], &["help", "nonsense"]] {
+    for words in [
+        &["nonsense"][..],
+        &["status", "--nonsense"],
+        &["fetch"],
+        &["fsck", "--repair"],
+        &["help", "nonsense"],
+    ] {
         let ended = output(rescue(&dir, words));
-        assert_eq!((ended.status.code(), stdout(&ended)), (Some(2), String::new()), "{words:?}");
+        assert_eq!(
+            (ended.status.code(), stdout(&ended)),
+            (Some(2), String::new()),
+            "{words:?}"
+        );
         assert!(!stderr(&ended).is_empty());
     }
     fs::remove_dir_all(dir).unwrap();
@@ -49,7 +71,11 @@ fn without_init_a_command_could_not_and_says_what_it_missed() {
     for words in [&["status"][..], &["log"], &["boot"], &["reboot"], &["poweroff"]] {
         let ended = output(rescue(&dir, words));
         assert_eq!(ended.status.code(), Some(1), "{words:?}");
-        assert!(stderr(&ended).starts_with("rescue: init cannot be reached: "), "{}", stderr(&ended));
+        assert!(
+            stderr(&ended).starts_with("rescue: init cannot be reached: "),
+            "{}",
+            stderr(&ended)
+        );
     }
     fs::remove_dir_all(dir).unwrap();
 }
@@ -71,13 +97,21 @@ fn status_is_three_lines_or_the_very_type() {
 fn what_is_told_to_init_is_done_and_what_it_refuses_is_said() {
     let dir = directory();
     let init = StandIn::listen(&dir);
-    init.set_phase(Phase::Held { source: "http://boot/os".to_owned() });
+    init.set_phase(Phase::Held {
+        source: "http://boot/os".to_owned(),
+    });
     let ended = output(rescue(&dir, &["boot"]));
-    assert_eq!(stdout(&ended), "The system is started now: this session is cut.\nDone as told.\n");
+    assert_eq!(
+        stdout(&ended),
+        "The system is started now: this session is cut.\nDone as told.\n"
+    );
     assert!(output(rescue(&dir, &["poweroff"])).status.success());
     assert_eq!(init.orders(), [Request::Boot, Request::Poweroff]);
     let refused = output(rescue(&dir, &["reboot"]));
-    assert_eq!((refused.status.code(), stderr(&refused).as_str()), (Some(1), "rescue: not today\n"));
+    assert_eq!(
+        (refused.status.code(), stderr(&refused).as_str()),
+        (Some(1), "rescue: not today\n")
+    );
     fs::remove_dir_all(dir).unwrap();
 }
 
@@ -88,9 +122,15 @@ fn a_reader_who_has_seen_enough_is_no_error() {
     let all = output(rescue(&dir, &["log"]));
     assert_eq!(stdout(&all).lines().count(), 2000);
     let mut head = Command::new("sh");
-    let line = format!("{{ {} log; echo $? >&2; }} | head -n 1", env!("CARGO_BIN_EXE_rescue"));
+    let line = format!(
+        "{{ {} log; echo $? >&2; }} | head -n 1",
+        env!("CARGO_BIN_EXE_rescue")
+    );
     head.args(["-c", &line]).env("LIFEBOOT_RUN", &dir);
     let ended = output(head);
-    assert_eq!((stdout(&ended).lines().count(), stderr(&ended).as_str()), (1, "0\n"));
+    assert_eq!(
+        (stdout(&ended).lines().count(), stderr(&ended).as_str()),
+        (1, "0\n")
+    );
     fs::remove_dir_all(dir).unwrap();
 }

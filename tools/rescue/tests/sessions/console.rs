@@ -35,7 +35,13 @@ impl Person {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        Person { dir, init, line, console, seen: String::new() }
+        Person {
+            dir,
+            init,
+            line,
+            console,
+            seen: String::new(),
+        }
     }
 
     fn type_in(&self, keys: &str) {
@@ -55,7 +61,11 @@ impl Person {
                 self.seen.drain(..at + words.len());
                 return;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "no '{words}' in: {}", self.seen);
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "no '{words}' in: {}",
+                self.seen
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -74,7 +84,11 @@ impl Drop for Person {
 fn waiting() -> Phase {
     let device = Some("/dev/no-such-disk".to_owned());
     Phase::WaitingForPassphrase {
-        volumes: vec![LockedVolume { device, uuid: "0-1".to_owned(), name: "luks-0-1".to_owned() }],
+        volumes: vec![LockedVolume {
+            device,
+            uuid: "0-1".to_owned(),
+            name: "luks-0-1".to_owned(),
+        }],
     }
 }
 
@@ -96,7 +110,13 @@ fn enter_gives_a_shell_with_job_control_that_holds_the_boot() {
         person.type_in("exit\r");
         person.init.until_held(0);
     }
-    assert!(person.init.holds().iter().all(|who| who.starts_with("root on pts/") && who.ends_with(" Console")));
+    assert!(
+        person
+            .init
+            .holds()
+            .iter()
+            .all(|who| who.starts_with("root on pts/") && who.ends_with(" Console"))
+    );
 }
 
 #[test]

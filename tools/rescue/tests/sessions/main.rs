@@ -1,8 +1,13 @@
 //! What people meet: the ssh server as the system's own OpenSSH client sees it, the console, the commands.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are outside the functions clippy looks for")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers of tests are outside the functions clippy looks for"
+)]
 
 mod commands;
 mod console;
 mod server;
 mod ssh;
+mod ssh_terminal;
 mod stand_in;

@@ -17,7 +17,12 @@ impl Server {
     /// A server that knows the keys `ed25519`, `ecdsa` and `rsa` in its directory.
     pub fn start() -> Server {
         let dir = directory();
-        let keys = [("ed25519", "256"), ("ecdsa", "384"), ("rsa", "2048"), ("unknown", "256")];
+        let keys = [
+            ("ed25519", "256"),
+            ("ecdsa", "384"),
+            ("rsa", "2048"),
+            ("unknown", "256"),
+        ];
         for (name, bits) in keys {
             let kind = if name == "unknown" { "ed25519" } else { name };
             let path = dir.join(name);
@@ -28,7 +33,12 @@ impl Server {
                 .unwrap();
             assert!(made.success());
         }
-        let public = |name: &str| fs::read_to_string(dir.join(name).with_extension("pub")).unwrap().trim().to_owned();
+        let public = |name: &str| {
+            fs::read_to_string(dir.join(name).with_extension("pub"))
+                .unwrap()
+                .trim()
+                .to_owned()
+        };
         let mut plan = Plan::default();
         plan.ssh.authorized_keys = ["ed25519", "ecdsa", "rsa"].map(public).to_vec();
         Server::start_with(dir, &plan)
@@ -39,8 +49,19 @@ impl Server {
         fs::write(dir.join("plan.json"), serde_json::to_string(plan).unwrap()).unwrap();
         let init = StandIn::listen(&dir);
         let process = sshd(&dir).spawn().unwrap();
-        let mut server = Server { dir, port: 0, process, init };
-        server.port = server.init.event("ssh.listening").u64("port").unwrap().try_into().unwrap();
+        let mut server = Server {
+            dir,
+            port: 0,
+            process,
+            init,
+        };
+        server.port = server
+            .init
+            .event("ssh.listening")
+            .u64("port")
+            .unwrap()
+            .try_into()
+            .unwrap();
         server
     }
 
@@ -50,7 +71,13 @@ impl Server {
         self.process.wait().unwrap();
         self.init.forget_events();
         self.process = sshd(&self.dir).spawn().unwrap();
-        self.port = self.init.event("ssh.listening").u64("port").unwrap().try_into().unwrap();
+        self.port = self
+            .init
+            .event("ssh.listening")
+            .u64("port")
+            .unwrap()
+            .try_into()
+            .unwrap();
     }
 
     /// Options for ssh, scp and sftp that keep the user's own configuration out.
@@ -80,7 +107,11 @@ impl Server {
 
     pub fn ssh_as(&self, key: &str, options: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new("ssh");
-        command.args(self.options(key)).args(options).arg("root@127.0.0.1").args(words);
+        command
+            .args(self.options(key))
+            .args(options)
+            .arg("root@127.0.0.1")
+            .args(words);
         command.stdin(Stdio::null());
         command
     }
@@ -96,12 +127,12 @@ impl Drop for Server {
     }
 }
 
-
 /// The server as PID 1 would start it, on any free port.
 pub fn sshd(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rescue"));
-    command.args(["sshd", "--port", "0", "--listen", "127.0.0.1", "--home"]).arg(dir.join("home"));
+    command
+        .args(["sshd", "--port", "0", "--listen", "127.0.0.1", "--home"])
+        .arg(dir.join("home"));
     command.env("LIFEBOOT_RUN", dir).stdin(Stdio::null());
     command
 }
-

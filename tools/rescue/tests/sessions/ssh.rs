@@ -1,9 +1,9 @@
 //! The ssh server as the system's own OpenSSH client sees it.
 
 use crate::server::{Server, sshd};
+use crate::ssh_terminal::Terminal;
 use crate::stand_in::{directory, finish, output, output_with, until};
 use std::fs;
-use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,11 @@ fn a_command_that_dies_by_a_signal_is_told_as_one() {
     let server = Server::start();
     let ended = output(server.ssh(&["-v"], &["kill -TERM $$"]));
     assert_eq!(ended.status.code(), Some(255));
-    assert!(text(&ended.stderr).contains("exit-signal"), "{}", text(&ended.stderr));
+    assert!(
+        text(&ended.stderr).contains("exit-signal"),
+        "{}",
+        text(&ended.stderr)
+    );
 }
 
 #[test]
@@ -60,7 +64,12 @@ fn all_three_kinds_of_user_keys_are_accepted() {
     for algorithm in ["rsa-sha2-256", "rsa-sha2-512"] {
         let option = format!("PubkeyAcceptedAlgorithms={algorithm}");
         let ended = output(server.ssh_as("rsa", &["-o", &option], &["echo in"]));
-        assert_eq!(text(&ended.stdout), "in\n", "{algorithm}: {}", text(&ended.stderr));
+        assert_eq!(
+            text(&ended.stdout),
+            "in\n",
+            "{algorithm}: {}",
+            text(&ended.stderr)
+        );
     }
 }
 
@@ -70,12 +79,23 @@ fn a_sha1_signature_an_unknown_key_another_user_and_a_password_are_refused() {
     let sha1 = server.ssh_as("rsa", &["-o", "PubkeyAcceptedAlgorithms=ssh-rsa"], &["echo in"]);
     let unknown = server.ssh_as("unknown", &[], &["echo in"]);
     let user = server.ssh(&["-l", "nobody"], &["echo in"]);
-    let password = server.ssh(&["-o", "PreferredAuthentications=password,keyboard-interactive"], &["echo in"]);
+    let password = server.ssh(
+        &["-o", "PreferredAuthentications=password,keyboard-interactive"],
+        &["echo in"],
+    );
     for command in [sha1, unknown, user, password] {
         let shown = format!("{command:?}");
         let ended = output(command);
-        assert_eq!((ended.status.code(), text(&ended.stdout).as_str()), (Some(255), ""), "{shown}");
-        assert!(text(&ended.stderr).contains("Permission denied (publickey)"), "{}", text(&ended.stderr));
+        assert_eq!(
+            (ended.status.code(), text(&ended.stdout).as_str()),
+            (Some(255), ""),
+            "{shown}"
+        );
+        assert!(
+            text(&ended.stderr).contains("Permission denied (publickey)"),
+            "{}",
+            text(&ended.stderr)
+        );
     }
     assert_eq!(server.init.event("ssh.refused").str("user"), "root");
     assert_eq!(server.init.holds().len(), 0);
@@ -84,11 +104,18 @@ fn a_sha1_signature_an_unknown_key_another_user_and_a_password_are_refused() {
 #[test]
 fn without_a_key_the_server_does_not_start_and_says_why() {
     let dir = directory();
-    fs::write(dir.join("plan.json"), serde_json::to_string(&lifeboot_contract::plan::Plan::default()).unwrap())
-        .unwrap();
+    fs::write(
+        dir.join("plan.json"),
+        serde_json::to_string(&lifeboot_contract::plan::Plan::default()).unwrap(),
+    )
+    .unwrap();
     let ended = output(sshd(&dir));
     assert_eq!(ended.status.code(), Some(1));
-    assert!(text(&ended.stderr).contains("no authorized key"), "{}", text(&ended.stderr));
+    assert!(
+        text(&ended.stderr).contains("no authorized key"),
+        "{}",
+        text(&ended.stderr)
+    );
     fs::remove_dir_all(dir).unwrap();
 }
 
@@ -97,12 +124,28 @@ fn fifty_megabytes_go_each_way_unchanged_and_the_server_stays_small() {
     let server = Server::start();
     let data = pattern(BIG);
     let ended = output_with(server.ssh(&[], &["cat >up; wc -c <up"]), data.clone());
-    assert_eq!(text(&ended.stdout).trim(), BIG.to_string(), "{}", text(&ended.stderr));
-    assert!(fs::read(server.dir.join("home/up")).unwrap() == data, "changed on the way up");
+    assert_eq!(
+        text(&ended.stdout).trim(),
+        BIG.to_string(),
+        "{}",
+        text(&ended.stderr)
+    );
+    assert!(
+        fs::read(server.dir.join("home/up")).unwrap() == data,
+        "changed on the way up"
+    );
     let down = output(server.ssh(&[], &["cat up"]));
-    assert!(down.stdout == data, "changed on the way down, {} bytes", down.stdout.len());
+    assert!(
+        down.stdout == data,
+        "changed on the way down, {} bytes",
+        down.stdout.len()
+    );
     let status = fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap()
+        .to_owned();
     let peak: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(peak < 48 << 10, "the server grew to {peak} KiB");
 }
@@ -112,7 +155,12 @@ fn both_ways_at_once_do_not_lock_up() {
     let server = Server::start();
     let data = pattern(BIG);
     let ended = output_with(server.ssh(&[], &["cat"]), data.clone());
-    assert!(ended.stdout == data, "changed, {} bytes, {}", ended.stdout.len(), text(&ended.stderr));
+    assert!(
+        ended.stdout == data,
+        "changed, {} bytes, {}",
+        ended.stdout.len(),
+        text(&ended.stderr)
+    );
 }
 
 #[test]
@@ -120,7 +168,10 @@ fn input_that_nobody_reads_yet_holds_back_neither_output_nor_other_sessions() {
     let server = Server::start();
     let data = pattern(8 << 20);
     // Writes more than the client's window before it reads, so the window has to come past the waiting input.
-    let ended = output_with(server.ssh(&[], &["head -c 6000000 /dev/zero; sha256sum | cut -c1-8"]), data);
+    let ended = output_with(
+        server.ssh(&[], &["head -c 6000000 /dev/zero; sha256sum | cut -c1-8"]),
+        data,
+    );
     assert_eq!(ended.stdout.len(), 6_000_000 + 9);
 }
 
@@ -128,7 +179,10 @@ fn input_that_nobody_reads_yet_holds_back_neither_output_nor_other_sessions() {
 fn a_program_that_does_not_read_its_input_ends_as_it_wants() {
     let server = Server::start();
     let ended = output_with(server.ssh(&[], &["echo early; exit 4"]), pattern(4 << 20));
-    assert_eq!((ended.status.code(), text(&ended.stdout).as_str()), (Some(4), "early\n"));
+    assert_eq!(
+        (ended.status.code(), text(&ended.stdout).as_str()),
+        (Some(4), "early\n")
+    );
 }
 
 #[test]
@@ -158,110 +212,6 @@ fn a_background_child_that_keeps_the_pipe_does_not_keep_the_session() {
 }
 
 #[test]
-fn a_terminal_has_the_size_type_and_variables_the_client_gave() {
-    let server = Server::start();
-    let mut command = Command::new("script");
-    let ssh = server.ssh(&["-tt", "-o", "SendEnv=LC_TEST SECRET"], &["stty size; echo $TERM $LC_TEST.$SECRET; tty"]);
-    let line: Vec<String> =
-        std::iter::once(ssh.get_program()).chain(ssh.get_args()).map(|w| format!("'{}'", w.display())).collect();
-    let line = format!("stty rows 33 cols 101; {}", line.join(" "));
-    command.args(["-qec", &line, "/dev/null"]).env("TERM", "vt220").env("LC_TEST", "yes").env("SECRET", "no");
-    let ended = output(command);
-    let said = text(&ended.stdout).replace(['\r', '\0'], "");
-    assert!(said.contains("33 101\nvt220 yes.\n/dev/pts/"), "{said}");
-}
-
-/// A login shell under a terminal of our own.
-struct Terminal {
-    child: std::process::Child,
-    stdin: std::process::ChildStdin,
-    seen: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
-}
-
-impl Terminal {
-    fn open(mut ssh: Command) -> Terminal {
-        let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdin = child.stdin.take().unwrap();
-        let mut stdout = child.stdout.take().unwrap();
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let sink = std::sync::Arc::clone(&seen);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
-                sink.lock().unwrap().extend_from_slice(&buffer[..count]);
-            }
-        });
-        Terminal { child, stdin, seen }
-    }
-
-    fn text(&self) -> String {
-        text(&self.seen.lock().unwrap())
-    }
-
-    fn type_in(&mut self, keys: &str) {
-        self.stdin.write_all(keys.as_bytes()).unwrap();
-    }
-
-    fn until(&self, words: &str) {
-        let start = Instant::now();
-        while !self.text().contains(words) {
-            assert!(start.elapsed() < Duration::from_secs(20), "no '{words}' in: {}", self.text());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-#[test]
-fn a_login_shell_greets_and_has_job_control() {
-    let server = Server::start();
-    let mut terminal = Terminal::open(server.ssh(&["-tt"], &[]));
-    terminal.until("testbox: starting");
-    server.init.until_held(1);
-    assert_eq!(server.init.holds(), ["root from 127.0.0.1 Shell"]);
-    terminal.type_in("set -m; echo se''t\n");
-    terminal.until("set\r\n");
-    terminal.type_in("sleep 100\n");
-    std::thread::sleep(Duration::from_millis(500));
-    terminal.type_in("\x1a");
-    terminal.until("Stopped");
-    terminal.type_in("fg\n");
-    std::thread::sleep(Duration::from_millis(500));
-    terminal.type_in("\x03");
-    std::thread::sleep(Duration::from_millis(300));
-    terminal.type_in("echo st''atus $?\n");
-    terminal.until("status 130");
-    terminal.type_in("exit 9\n");
-    let ended = terminal.child.wait().unwrap();
-    assert_eq!(ended.code(), Some(9), "{}", terminal.text());
-    server.init.until_held(0);
-}
-
-#[test]
-fn a_terminal_under_a_command_can_be_interrupted() {
-    let server = Server::start();
-    let mut terminal = Terminal::open(server.ssh(&["-tt"], &["trap 'echo caught; exit 8' INT; echo up; sleep 20 & wait"]));
-    terminal.until("up");
-    terminal.type_in("\x03");
-    assert_eq!(terminal.child.wait().unwrap().code(), Some(8), "{}", terminal.text());
-    assert!(terminal.text().contains("caught"));
-}
-
-#[test]
-fn when_the_client_dies_its_processes_are_hung_up_and_its_hold_ends() {
-    let server = Server::start();
-    for options in [&["-tt"][..], &["-T"][..]] {
-        let mut terminal = Terminal::open(server.ssh(options, &["echo pid $$; exec sleep 1000"]));
-        terminal.until("pid ");
-        let id = terminal.text().split_whitespace().nth(1).unwrap().to_owned();
-        server.init.until_held(1);
-        terminal.child.kill().unwrap();
-        terminal.child.wait().unwrap();
-        server.init.until_held(0);
-        until("the end of the process", || !fs::exists(format!("/proc/{id}")).unwrap());
-    }
-}
-
-#[test]
 fn two_sessions_at_once_and_several_in_one_connection() {
     let server = Server::start();
     let mut first = Terminal::open(server.ssh(&["-T"], &["echo one; cat"]));
@@ -272,8 +222,15 @@ fn two_sessions_at_once_and_several_in_one_connection() {
     until("the master", || server.dir.join("mux").exists());
     let shared: Vec<_> = (0..4)
         .map(|n| {
-            let mut command = server.ssh(&["-o", &socket, "-o", "ControlMaster=no"], &[&format!("sleep 1; exit {n}")]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            let mut command = server.ssh(
+                &["-o", &socket, "-o", "ControlMaster=no"],
+                &[&format!("sleep 1; exit {n}")],
+            );
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
         })
         .collect();
     server.init.until_held(5);
@@ -296,16 +253,22 @@ fn scp_and_sftp_move_files_both_ways() {
     fs::write(&local, &data).unwrap();
     let remote = server.dir.join("home/remote");
     let mut up = Command::new("scp");
-    up.args(server.options("ed25519")).arg(&local).arg(format!("root@127.0.0.1:{}", remote.display()));
+    up.args(server.options("ed25519"))
+        .arg(&local)
+        .arg(format!("root@127.0.0.1:{}", remote.display()));
     assert!(output(up).status.success());
     assert!(fs::read(&remote).unwrap() == data);
     let mut down = Command::new("sftp");
-    down.args(server.options("ed25519")).args(["-b", "-", "root@127.0.0.1"]);
+    down.args(server.options("ed25519"))
+        .args(["-b", "-", "root@127.0.0.1"]);
     let batch = format!("get {} {}\n", remote.display(), back.display());
     let ended = output_with(down, batch.into_bytes());
     assert!(ended.status.success(), "{}", text(&ended.stderr));
     assert!(fs::read(&back).unwrap() == data);
-    assert_eq!(server.init.holds(), ["root from 127.0.0.1 Sftp", "root from 127.0.0.1 Sftp"]);
+    assert_eq!(
+        server.init.holds(),
+        ["root from 127.0.0.1 Sftp", "root from 127.0.0.1 Sftp"]
+    );
 }
 
 #[test]
@@ -318,7 +281,11 @@ fn a_restarted_server_is_the_same_to_its_clients() {
     let known = format!("[127.0.0.1]:{}", server.port);
     let ended = output(server.ssh(&["-v"], &["echo b"]));
     assert_eq!(text(&ended.stdout), "b\n");
-    assert!(text(&ended.stderr).contains(&first), "{known}: {}", text(&ended.stderr));
+    assert!(
+        text(&ended.stderr).contains(&first),
+        "{known}: {}",
+        text(&ended.stderr)
+    );
 }
 
 #[test]

@@ -47,7 +47,15 @@ impl StandIn {
 
     /// Waits for an event.
     pub fn event(&self, name: &str) -> Event {
-        let find = || self.seen.lock().unwrap().events.iter().find(|event| event.name == name).cloned();
+        let find = || {
+            self.seen
+                .lock()
+                .unwrap()
+                .events
+                .iter()
+                .find(|event| event.name == name)
+                .cloned()
+        };
         until(name, || find().is_some());
         find().unwrap()
     }
@@ -59,7 +67,9 @@ impl StandIn {
 
     /// Waits until so many sessions hold the boot.
     pub fn until_held(&self, count: usize) {
-        until(&format!("{count} holds"), || self.seen.lock().unwrap().held == count);
+        until(&format!("{count} holds"), || {
+            self.seen.lock().unwrap().held == count
+        });
     }
 
     /// Who has ever held it.
@@ -81,7 +91,11 @@ impl StandIn {
 /// A new directory. Short, because a socket's path has little room.
 pub fn directory() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("lifeboot-ssh-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "lifeboot-ssh-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     let dir = std::env::temp_dir().join(name);
     fs::create_dir_all(&dir).unwrap();
     dir
@@ -89,14 +103,22 @@ pub fn directory() -> PathBuf {
 
 /// Runs to the end, or fails when that takes too long.
 pub fn output(mut command: Command) -> Output {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     finish(child)
 }
 
 /// As [`output`], with `input` on standard input.
 pub fn output_with(mut command: Command, input: Vec<u8>) -> Output {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // A program that does not read all of it is part of some tests.
     std::thread::spawn(move || drop(stdin.write_all(&input)));
@@ -110,7 +132,10 @@ pub fn finish(child: Child) -> Output {
     match wait.recv_timeout(PATIENCE) {
         Ok(output) => output.unwrap(),
         Err(_) => {
-            Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
+            Command::new("kill")
+                .args(["-9", &id.to_string()])
+                .status()
+                .unwrap();
             panic!("process {id} did not end within {PATIENCE:?}");
         }
     }
@@ -144,7 +169,11 @@ fn answer(stream: UnixStream, seen: &Mutex<Seen>) {
             }
             Request::Status => {
                 let phase = seen.lock().unwrap().phase.clone();
-                Reply::Status(Box::new(Status { hostname: "testbox".to_owned(), phase, ..Status::default() }))
+                Reply::Status(Box::new(Status {
+                    hostname: "testbox".to_owned(),
+                    phase,
+                    ..Status::default()
+                }))
             }
             Request::Log { .. } => {
                 let mut lines = Vec::new();
@@ -158,10 +187,14 @@ fn answer(stream: UnixStream, seen: &Mutex<Seen>) {
                 }
                 Reply::Done { text: String::new() }
             }
-            Request::Reboot => Reply::Error { what: "not today".to_owned() },
+            Request::Reboot => Reply::Error {
+                what: "not today".to_owned(),
+            },
             other => {
                 seen.lock().unwrap().orders.push(other);
-                Reply::Done { text: "Done as told.".to_owned() }
+                Reply::Done {
+                    text: "Done as told.".to_owned(),
+                }
             }
         };
         let mut line = serde_json::to_vec(&reply).unwrap();
