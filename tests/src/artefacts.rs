@@ -40,7 +40,9 @@ pub fn target_dir() -> PathBuf {
 
 /// The user's cache directory for lifeboot.
 pub fn cache_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
     base.unwrap_or_else(home).join("lifeboot")
 }
@@ -63,7 +65,10 @@ pub fn test_image(board: Board) -> Result<BootFiles> {
         dtb,
     };
     if !files.initrd.exists() {
-        bail!("could not run: {}: not there, `make images` builds it", files.initrd.display());
+        bail!(
+            "could not run: {}: not there, `make images` builds it",
+            files.initrd.display()
+        );
     }
     Ok(files)
 }
@@ -79,9 +84,15 @@ pub fn image_dir(board: Board) -> PathBuf {
 /// # Errors
 /// Those of `make`, or of the file system.
 pub(crate) fn once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let dir = path.parent().with_context(|| format!("{}: no directory", path.display()))?;
+    let dir = path
+        .parent()
+        .with_context(|| format!("{}: no directory", path.display()))?;
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let lock = File::create(dir.join(format!(".{name}.lock"))).with_context(|| path.display().to_string())?;
     lock.lock().with_context(|| path.display().to_string())?;
     if path.exists() {

@@ -46,8 +46,19 @@ impl Writer {
         let minor = u32::from(major > 0);
         let length = content.len();
         let mut header = String::from("070701");
-        let fields =
-            [self.inode, mode, 0, 0, 1, 0, u32::try_from(length).unwrap_or(u32::MAX), 0, 0, major, minor];
+        let fields = [
+            self.inode,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            u32::try_from(length).unwrap_or(u32::MAX),
+            0,
+            0,
+            major,
+            minor,
+        ];
         for field in fields {
             // Writing to a String cannot fail.
             write!(header, "{field:08x}").unwrap_or_default();
@@ -73,7 +84,10 @@ impl Writer {
 pub fn files(archive: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(start) = archive.get(at..).and_then(|rest| rest.iter().position(|byte| *byte != 0)) {
+    while let Some(start) = archive
+        .get(at..)
+        .and_then(|rest| rest.iter().position(|byte| *byte != 0))
+    {
         at += start;
         let header = archive.get(at..at + HEADER).context("half a cpio header")?;
         let field = |index: usize| -> Result<usize> {
@@ -81,11 +95,15 @@ pub fn files(archive: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<(Strin
             usize::from_str_radix(std::str::from_utf8(digits)?, 16).context("a cpio header")
         };
         let (mode, length, name_length) = (field(1)?, field(6)?, field(11)?);
-        let name = archive.get(at + HEADER..at + HEADER + name_length - 1).context("half a cpio name")?;
+        let name = archive
+            .get(at + HEADER..at + HEADER + name_length - 1)
+            .context("half a cpio name")?;
         let content = (at + HEADER + name_length).next_multiple_of(4);
         let name = String::from_utf8_lossy(name).into_owned();
         if mode & 0o170_000 == 0o100_000 && wanted(&name) {
-            let bytes = archive.get(content..content + length).context("half a cpio file")?;
+            let bytes = archive
+                .get(content..content + length)
+                .context("half a cpio file")?;
             found.push((name, bytes.to_vec()));
         }
         at = (content + length).next_multiple_of(4);
@@ -110,7 +128,13 @@ mod tests {
         archive.resize(archive.len().next_multiple_of(512), 0);
         archive.extend(second.finish());
         let found = files(&archive, |_| true).unwrap();
-        assert_eq!(found, [("init".to_owned(), b"#!/bin/sh\n".to_vec()), ("a/b".to_owned(), b"12345".to_vec())]);
+        assert_eq!(
+            found,
+            [
+                ("init".to_owned(), b"#!/bin/sh\n".to_vec()),
+                ("a/b".to_owned(), b"12345".to_vec())
+            ]
+        );
         assert!(files(&archive[..archive.len() - 200], |_| true).is_err());
     }
 }

@@ -59,7 +59,9 @@ mod tests {
     #[test]
     fn what_is_there_is_returned_at_once_and_what_never_comes_is_named() {
         assert_eq!(Deadline::after(0).wait_for("thing", || Ok(Some(7))).unwrap(), 7);
-        let error = Deadline::after(0).wait_for::<()>("lease", || Ok(None)).unwrap_err();
+        let error = Deadline::after(0)
+            .wait_for::<()>("lease", || Ok(None))
+            .unwrap_err();
         assert_eq!(error.to_string(), "no lease within 0 s");
     }
 }

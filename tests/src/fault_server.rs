@@ -183,9 +183,15 @@ impl FaultServer {
         };
         self.shared.closed.store(true, Ordering::SeqCst);
         // The accept loop looks at `closed` after each connection; this is one.
-        may_fail("waking the accept loop", TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
+        may_fail(
+            "waking the accept loop",
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)),
+        );
         for connection in self.shared.connections().drain(..) {
-            may_fail("closing a connection", connection.shutdown(std::net::Shutdown::Both));
+            may_fail(
+                "closing a connection",
+                connection.shutdown(std::net::Shutdown::Both),
+            );
         }
         may_fail("the accept loop", accepting.join().map_err(|_| "panicked"));
     }
@@ -196,7 +202,10 @@ impl FaultServer {
     /// The file cannot be opened.
     pub fn serve_file(&self, path: &str, file: &Path) -> Result<()> {
         let opened = File::open(file).with_context(|| file.display().to_string())?;
-        let length = opened.metadata().with_context(|| file.display().to_string())?.len();
+        let length = opened
+            .metadata()
+            .with_context(|| file.display().to_string())?
+            .len();
         self.put(path, Content::File(Arc::new(opened), length));
         Ok(())
     }
@@ -215,7 +224,12 @@ impl FaultServer {
 
     /// Lets something go wrong at `path`; several faults may be in force at once.
     pub fn fault(&self, path: &str, fault: Fault) {
-        self.shared.entries().entry(path.to_owned()).or_default().faults.push(fault);
+        self.shared
+            .entries()
+            .entry(path.to_owned())
+            .or_default()
+            .faults
+            .push(fault);
     }
 
     /// Ends all faults of `path`.
@@ -227,7 +241,11 @@ impl FaultServer {
 
     /// What has been asked of `path`.
     pub fn stats(&self, path: &str) -> Stats {
-        self.shared.entries().get(path).map(|entry| entry.stats.clone()).unwrap_or_default()
+        self.shared
+            .entries()
+            .get(path)
+            .map(|entry| entry.stats.clone())
+            .unwrap_or_default()
     }
 
     /// The port on loopback.
@@ -258,7 +276,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let Ok(connection) = connection else { continue };
-        let Ok(copy) = connection.try_clone() else { continue };
+        let Ok(copy) = connection.try_clone() else {
+            continue;
+        };
         shared.connections().push(copy);
         let shared = Arc::clone(shared);
         std::thread::spawn(move || connection::serve(&connection, &shared));

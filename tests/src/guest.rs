@@ -67,7 +67,12 @@ impl Guest {
     ) -> Result<Event> {
         let mut lost = false;
         let found = Deadline::after(seconds).wait_for(&format!("event {name}"), || {
-            let found = self.events.read()?.iter().find(|event| event.name == name && wanted(event)).cloned();
+            let found = self
+                .events
+                .read()?
+                .iter()
+                .find(|event| event.name == name && wanted(event))
+                .cloned();
             if found.is_none() && lost {
                 bail!("QEMU ended before event {name}");
             }
@@ -108,7 +113,11 @@ impl Guest {
     pub fn wait_console_after(&self, from: usize, text: &str, seconds: u64) -> Result<()> {
         Deadline::after(seconds)
             .wait_for(&format!("'{text}' on the console"), || {
-                Ok(self.console()?.get(from..).is_some_and(|tail| tail.contains(text)).then_some(()))
+                Ok(self
+                    .console()?
+                    .get(from..)
+                    .is_some_and(|tail| tail.contains(text))
+                    .then_some(()))
             })
             .with_context(|| self.diagnosis())
     }
@@ -162,6 +171,9 @@ impl Guest {
                 if let Some(status) = self.child.try_wait()? {
                     bail!("QEMU ended with {status}");
                 }
+                if !ssh::answers(self.ssh_port) {
+                    return Ok(None);
+                }
                 let outcome = client.run(&["true"])?;
                 last = outcome.errors();
                 Ok((outcome.status == Some(0)).then_some(()))
@@ -194,7 +206,11 @@ impl Guest {
     /// # Errors
     /// QEMU does not do it.
     pub fn set_link(&self, up: bool) -> Result<()> {
-        qmp::command(&self.dir, "set_link", &serde_json::json!({"name": "n0", "up": up}))
+        qmp::command(
+            &self.dir,
+            "set_link",
+            &serde_json::json!({"name": "n0", "up": up}),
+        )
     }
 
     /// Presses the reset button.
@@ -253,7 +269,10 @@ impl Guest {
     /// QEMU itself had crashed.
     pub fn passed(mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            ensure!(status.code().is_none_or(|code| code == 0), "QEMU ended with {status}");
+            ensure!(
+                status.code().is_none_or(|code| code == 0),
+                "QEMU ended with {status}"
+            );
         }
         self.passed = true;
         Ok(())
@@ -284,10 +303,17 @@ impl Drop for Guest {
         may_fail("killing QEMU", self.child.kill());
         may_fail("waiting for QEMU", self.child.wait());
         if self.passed {
-            may_fail("removing the guest's directory", std::fs::remove_dir_all(&self.dir));
+            may_fail(
+                "removing the guest's directory",
+                std::fs::remove_dir_all(&self.dir),
+            );
         } else {
             // An error that has told already need not be told twice.
-            let diagnosis = if self.told.get() { String::new() } else { self.diagnosis() };
+            let diagnosis = if self.told.get() {
+                String::new()
+            } else {
+                self.diagnosis()
+            };
             eprintln!("{diagnosis}guest {} kept in {}", self.name, self.dir.display());
         }
     }

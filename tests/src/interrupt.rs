@@ -27,7 +27,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|pid| *pid != self.0);
+        RUNNING
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|pid| *pid != self.0);
     }
 }
 
@@ -36,10 +39,16 @@ impl Drop for Running {
 /// # Errors
 /// The signals cannot be had.
 pub fn catch() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("signals")?;
     let (mut interrupt, mut terminate) = {
         let _guard = runtime.enter();
-        (signal(SignalKind::interrupt()).context("SIGINT")?, signal(SignalKind::terminate()).context("SIGTERM")?)
+        (
+            signal(SignalKind::interrupt()).context("SIGINT")?,
+            signal(SignalKind::terminate()).context("SIGTERM")?,
+        )
     };
     std::thread::spawn(move || {
         runtime.block_on(async {

@@ -141,7 +141,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "cat; echo no >&2; exit 3"]);
         let outcome = run_with(&mut command, b"yes").unwrap();
-        assert_eq!((outcome.status, outcome.text().as_str(), outcome.errors().as_str()), (Some(3), "yes", "no\n"));
+        assert_eq!(
+            (outcome.status, outcome.text().as_str(), outcome.errors().as_str()),
+            (Some(3), "yes", "no\n")
+        );
         assert!(outcome.success().is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
+use std::panic;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -26,8 +27,16 @@ struct Superblock {
     bytes_used: u64,
 }
 
-/// Reads a whole image.
+/// Reads a whole image. The library panics at some kinds of damage; that is damage like any other here.
 pub fn read(path: &Path) -> Result<(Findings, Vec<ListingEntry>)> {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let read = panic::catch_unwind(|| read_whole(path));
+    panic::set_hook(usual);
+    read.unwrap_or_else(|_| bail!("damaged: the squashfs library gave up"))
+}
+
+fn read_whole(path: &Path) -> Result<(Findings, Vec<ListingEntry>)> {
     let superblock = superblock(path)?;
     let mut findings = Findings {
         kind: "squashfs",

@@ -1,14 +1,13 @@
 //! OS images: a real Debian under systemd, and a tiny one that only reports what it found.
 
-use super::{cache_dir, keys_dir, once};
+use super::{cache_dir, image_builder, keys_dir, once};
 use crate::fixtures::{keys, tiny};
 use crate::guest::Board;
 use crate::process;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Packs with most of zstd's gain in a fraction of its time: these images are made on the machine that tests them.
 const LEVEL: &str = "6";
@@ -55,15 +54,22 @@ impl Os {
     /// # Errors
     /// It could not be made.
     pub fn tarball(self, board: Board) -> Result<PathBuf> {
-        keys::ensure()?;
+        keys::ssh()?;
         let arch = board.debian_arch();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join("debian-os");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("scripts")
+            .join("debian-os");
         let key = keys_dir().join("ed25519.pub");
         let (name, what_went_in) = match self {
             Os::Debian => ("debian", digest(&[&fs::read(&script)?, &fs::read(&key)?])),
-            Os::Tiny => ("tiny", digest(&[tiny::INIT.as_bytes(), &tiny::PAYLOAD_BYTES.to_le_bytes()])),
+            Os::Tiny => (
+                "tiny",
+                digest(&[tiny::INIT.as_bytes(), &tiny::PAYLOAD_BYTES.to_le_bytes()]),
+            ),
         };
-        let tarball = cache_dir().join("os").join(format!("{name}-{arch}-{what_went_in}.tar"));
+        let tarball = cache_dir()
+            .join("os")
+            .join(format!("{name}-{arch}-{what_went_in}.tar"));
         once(&tarball, |partial| match self {
             Os::Debian => {
                 let words = [arch.as_ref(), key.as_os_str(), partial.as_os_str()];
@@ -79,22 +85,31 @@ impl Os {
     /// # Errors
     /// It could not be made.
     pub fn packed(self, board: Board) -> Result<OsImage> {
+        keys::minisign()?;
         packed(self.tarball(board)?)
     }
 }
 
 fn packed(tarball: PathBuf) -> Result<OsImage> {
-    let name = tarball.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = tarball
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let trusted = keys_dir().join(keys::TRUSTED);
     let key_id = digest(&[&fs::read(trusted.with_extension("pub")).context("the trusted key")?]);
-    let squashfs = cache_dir().join("os").join(format!("{name}-{LEVEL}-{key_id}.squashfs"));
+    let squashfs = cache_dir()
+        .join("os")
+        .join(format!("{name}-{LEVEL}-{key_id}.squashfs"));
     once(&squashfs, |partial| {
-        let input = fs::File::open(&tarball).with_context(|| tarball.display().to_string())?;
-        let mut command = Command::new("tar2sqfs");
-        command.args(["-c", "zstd", "-X", &format!("level={LEVEL}"), "-q", "-f"]).arg(partial).stdin(input);
-        let status = command.stdout(Stdio::null()).status().context("could not run: tar2sqfs")?;
-        ensure!(status.success(), "tar2sqfs: {status}");
-        Ok(())
+        let words = [
+            "squashfs".as_ref(),
+            "--level".as_ref(),
+            LEVEL.as_ref(),
+            tarball.as_os_str(),
+            partial.as_os_str(),
+        ];
+        process::run(&image_builder().to_string_lossy(), words).map(drop)
     })?;
     let signature = with_suffix(&squashfs, ".minisig");
     once(&signature, |partial| {
@@ -108,15 +123,35 @@ fn packed(tarball: PathBuf) -> Result<OsImage> {
     })
 }
 
-/// Signs `file` with the test key of that name; the signature lies beside it under `.NAME.minisig`.
+/// Signs `file` with the test key of that name; the signature lies in the cache, not beside the file.
 ///
 /// # Errors
 /// The builder could not sign it.
 pub fn sign(file: &Path, key: &str) -> Result<PathBuf> {
-    let signature = with_suffix(file, &format!(".{key}.minisig"));
+    let name = file.file_name().context("nothing to sign")?;
+    let dir = cache_dir()
+        .join("os")
+        .join(format!("signed-{key}-{}", std::process::id()));
+    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    // The builder writes beside what it signs.
+    let beside = dir.join(name);
+    if !beside.exists() {
+        std::os::unix::fs::symlink(file, &beside).with_context(|| beside.display().to_string())?;
+    }
     let secret = keys_dir().join(key).with_extension("key");
-    let words = ["-S".as_ref(), "-s".as_ref(), secret.as_os_str(), "-x".as_ref(), signature.as_os_str(), "-m".as_ref(), file.as_os_str()];
-    process::run("minisign", words)?;
+    let words = [
+        "sign".as_ref(),
+        "--key".as_ref(),
+        secret.as_os_str(),
+        beside.as_os_str(),
+    ];
+    process::run(&image_builder().to_string_lossy(), words)?;
+    let signature = cache_dir()
+        .join("os")
+        .join(format!(".{}.{key}.minisig", name.to_string_lossy()));
+    fs::rename(with_suffix(&beside, ".minisig"), &signature)
+        .with_context(|| signature.display().to_string())?;
+    fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
     Ok(signature)
 }
 
@@ -133,5 +168,10 @@ pub(super) fn digest(parts: &[&[u8]]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -27,30 +27,43 @@ pub struct Wanted {
 /// # Errors
 /// The first thing that could not be built.
 pub fn prepare(wanted: &Wanted) -> Result<()> {
-    keys::ensure()?;
+    keys::ssh()?;
     std::thread::scope(|scope| {
         let tarballs = scope.spawn(|| -> Result<()> {
             for (os, board) in &wanted.os {
-                let what = format!("{os:?} for {}, its files (beside the compiler)", board.debian_arch());
+                let what = format!(
+                    "{os:?} for {}, its files (beside the compiler)",
+                    board.debian_arch()
+                );
                 step(&what, || os.tarball(*board))?;
             }
             Ok(())
         });
         let images = compile(wanted);
-        tarballs.join().map_err(|_| anyhow!("making the OS images panicked"))??;
+        tarballs
+            .join()
+            .map_err(|_| anyhow!("making the OS images panicked"))??;
         images
     })?;
     for (os, board) in &wanted.os {
-        step(&format!("{os:?} for {}, packed and signed", board.debian_arch()), || os.packed(*board))?;
+        step(
+            &format!("{os:?} for {}, packed and signed", board.debian_arch()),
+            || os.packed(*board),
+        )?;
     }
     Ok(())
 }
 
 fn compile(wanted: &Wanted) -> Result<()> {
-    step("image-builder", || cargo(&["build", "--package", "lifeboot-image-builder"]))?;
+    step("image-builder", || {
+        cargo(&["build", "--package", "lifeboot-image-builder"])
+    })?;
+    keys::minisign()?;
     let arches: BTreeSet<&str> = wanted.boards.iter().map(|board| board.arch()).collect();
     for arch in arches {
-        step(&format!("device executable for {arch}"), || device_executable(arch))?;
+        step(&format!("device executable for {arch}"), || {
+            device_executable(arch)
+        })?;
     }
     for board in &wanted.boards {
         step(&format!("image for {}", board.name()), || image(*board))?;
@@ -75,7 +88,15 @@ fn profile() -> String {
 pub fn device_executable(arch: &str) -> Result<PathBuf> {
     let target = format!("{arch}-unknown-linux-musl");
     let profile = profile();
-    cargo(&["build", "--profile", &profile, "--target", &target, "--package", "lifeboot-rescue"])?;
+    cargo(&[
+        "build",
+        "--profile",
+        &profile,
+        "--target",
+        &target,
+        "--package",
+        "lifeboot-rescue",
+    ])?;
     Ok(target_dir().join(target).join(profile).join("rescue"))
 }
 
@@ -103,11 +124,20 @@ pub fn image(board: Board) -> Result<String> {
     }
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let mut command = Command::new(&builder);
-    command.args(["build", "--board", board.name(), "--out"]).arg(&dir);
+    command
+        .args(["build", "--board", board.name(), "--out"])
+        .arg(&dir);
     command.arg("--executable").arg(&executable);
-    command.arg("--authorized-keys").arg(keys_dir().join("authorized_keys"));
-    command.arg("--trusted-key").arg(keys_dir().join(keys::TRUSTED).with_extension("pub"));
-    let said = process::run_with(&mut command, b"")?.success().with_context(|| process::shown(&command))?.text();
+    command
+        .arg("--authorized-keys")
+        .arg(keys_dir().join("authorized_keys"));
+    command
+        .arg("--trusted-key")
+        .arg(keys_dir().join(keys::TRUSTED).with_extension("pub"));
+    let said = process::run_with(&mut command, b"")?
+        .success()
+        .with_context(|| process::shown(&command))?
+        .text();
     fs::write(&said_before, &said).context("build.log")?;
     fs::write(&stamp, from).context("built-from")?;
     Ok(said)
@@ -119,6 +149,8 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     command.args(arguments).arg("--quiet").current_dir(workspace());
     // Set by `cargo run` for the program it starts; a cargo inside must decide for itself.
     command.env_remove("CARGO_MANIFEST_DIR");
-    process::run_with(&mut command, b"")?.success().with_context(|| process::shown(&command))?;
+    process::run_with(&mut command, b"")?
+        .success()
+        .with_context(|| process::shown(&command))?;
     Ok(())
 }

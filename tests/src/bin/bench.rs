@@ -5,7 +5,10 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};
-use lifeboot_tests::artefacts::{Os, OsImage, Wanted, device_executable, image_dir, image_builder, keys_dir, prepare, target_dir, test_image};
+use lifeboot_tests::artefacts::{
+    Os, OsImage, Wanted, device_executable, image_builder, image_dir, keys_dir, prepare, target_dir,
+    test_image,
+};
 use lifeboot_tests::cpio;
 use lifeboot_tests::fault_server::FaultServer;
 use lifeboot_tests::fixtures::{keys, tiny};
@@ -20,8 +23,17 @@ const RUNS: usize = 3;
 const OS: &str = "/os.squashfs";
 
 /// Modules the busybox script loads, in this order.
-const MODULES: [&str; 9] =
-    ["failover", "net_failover", "virtio_net", "loop", "squashfs", "overlay", "af_packet", "crc32c_generic", "virtio_console"];
+const MODULES: [&str; 9] = [
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "loop",
+    "squashfs",
+    "overlay",
+    "af_packet",
+    "crc32c_generic",
+    "virtio_console",
+];
 
 /// As little as starts an OS image over HTTP: no ssh, no check, no second try.
 const BARE: &str = r#"#!/bin/busybox sh
@@ -63,7 +75,10 @@ fn bench() -> Result<()> {
     let boards = [Board::VirtArm64, Board::PcX86_64];
     prepare(&Wanted {
         boards: boards.into(),
-        os: boards.iter().flat_map(|board| [(Os::Tiny, *board), (Os::Debian, *board)]).collect(),
+        os: boards
+            .iter()
+            .flat_map(|board| [(Os::Tiny, *board), (Os::Debian, *board)])
+            .collect(),
     })?;
     let mut rows = sizes()?;
     rows.push(build_time()?);
@@ -83,12 +98,26 @@ fn sizes() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for board in [Board::VirtArm64, Board::PcX86_64] {
         let executable = device_executable(board.arch())?;
-        let bytes = executable.metadata().with_context(|| executable.display().to_string())?.len();
-        rows.push((format!("device executable, {}", board.arch()), megabytes(bytes), "4.5 MB".to_owned()));
+        let bytes = executable
+            .metadata()
+            .with_context(|| executable.display().to_string())?
+            .len();
+        rows.push((
+            format!("device executable, {}", board.arch()),
+            megabytes(bytes),
+            "4.5 MB".to_owned(),
+        ));
         let initrd = test_image(board)?.initrd;
-        let bytes = initrd.metadata().with_context(|| initrd.display().to_string())?.len();
+        let bytes = initrd
+            .metadata()
+            .with_context(|| initrd.display().to_string())?
+            .len();
         let wanted = if board == Board::VirtArm64 { "9 MB" } else { "" };
-        rows.push((format!("initramfs of {}, zstd", board.name()), megabytes(bytes), wanted.to_owned()));
+        rows.push((
+            format!("initramfs of {}, zstd", board.name()),
+            megabytes(bytes),
+            wanted.to_owned(),
+        ));
     }
     Ok(rows)
 }
@@ -98,16 +127,26 @@ fn build_time() -> Result<Row> {
     let executable = device_executable(Board::VirtArm64.arch())?;
     let build = || -> Result<f64> {
         let mut command = Command::new(image_builder());
-        command.args(["build", "--board", Board::VirtArm64.name(), "--out"]).arg(&out);
+        command
+            .args(["build", "--board", Board::VirtArm64.name(), "--out"])
+            .arg(&out);
         command.arg("--executable").arg(&executable);
-        command.arg("--authorized-keys").arg(keys_dir().join("authorized_keys"));
-        command.arg("--trusted-key").arg(keys_dir().join(keys::TRUSTED).with_extension("pub"));
+        command
+            .arg("--authorized-keys")
+            .arg(keys_dir().join("authorized_keys"));
+        command
+            .arg("--trusted-key")
+            .arg(keys_dir().join(keys::TRUSTED).with_extension("pub"));
         let start = Instant::now();
         process::run_with(&mut command, b"")?.success()?;
         Ok(start.elapsed().as_secs_f64())
     };
     let seconds = median_of(build)?;
-    Ok(("image build, virt-arm64, packages cached".to_owned(), format!("{seconds:.1} s"), "5 s".to_owned()))
+    Ok((
+        "image build, virt-arm64, packages cached".to_owned(),
+        format!("{seconds:.1} s"),
+        "5 s".to_owned(),
+    ))
 }
 
 /// Seconds from the start of QEMU to events of a guest that boots `url`, and to a login by ssh if there is one to be had.
@@ -128,7 +167,9 @@ fn boot(board: Board, initrd: Option<&Path>, url: Option<&str>) -> Result<Boot> 
         builder = builder.word(format!("root={url}")).word("lifeboot.hold=never");
     }
     let mut guest = builder.boot()?;
-    let at = |guest: &mut Guest, name: &str| -> Result<f64> { Ok(guest.wait_event(name, 180)?.ms as f64 / 1000.0) };
+    let at = |guest: &mut Guest, name: &str| -> Result<f64> {
+        Ok(guest.wait_event(name, 180)?.ms as f64 / 1000.0)
+    };
     let mut seen = Boot {
         init: at(&mut guest, "init.start")?,
         login: None,
@@ -157,8 +198,16 @@ fn arm_boot() -> Result<Vec<Row>> {
     let to_login = median_of(|| boot(board, None, None)?.login.context("no login"))?;
     let wanted = 1.5 * to_init + 3.0;
     Ok(vec![
-        ("virt-arm64: kernel start to a bare init".to_owned(), format!("{to_init:.1} s"), String::new()),
-        ("virt-arm64: kernel start to first ssh login".to_owned(), format!("{to_login:.1} s"), format!("{wanted:.1} s")),
+        (
+            "virt-arm64: kernel start to a bare init".to_owned(),
+            format!("{to_init:.1} s"),
+            String::new(),
+        ),
+        (
+            "virt-arm64: kernel start to first ssh login".to_owned(),
+            format!("{to_login:.1} s"),
+            format!("{wanted:.1} s"),
+        ),
     ])
 }
 
@@ -174,10 +223,26 @@ fn pc_boot() -> Result<Vec<Row>> {
     let login = median_of(|| boot(board, None, None)?.login.context("no login"))?;
     let ours = median_of(|| boot(board, None, Some(&url))?.real_init.context("no init"))?;
     Ok(vec![
-        ("pc-x86_64: busybox script, kernel start to lease".to_owned(), format!("{bare_lease:.1} s"), "(7.2 s)".to_owned()),
-        ("pc-x86_64: busybox script, kernel start to real init".to_owned(), format!("{bare_init:.1} s"), "(9.5 s)".to_owned()),
-        ("pc-x86_64: kernel start to first ssh login".to_owned(), format!("{login:.1} s"), format!("{:.1} s", bare_lease * 9.0 / 7.2)),
-        ("pc-x86_64: kernel start to real init".to_owned(), format!("{ours:.1} s"), format!("{:.1} s", bare_init * 11.0 / 9.5)),
+        (
+            "pc-x86_64: busybox script, kernel start to lease".to_owned(),
+            format!("{bare_lease:.1} s"),
+            "(7.2 s)".to_owned(),
+        ),
+        (
+            "pc-x86_64: busybox script, kernel start to real init".to_owned(),
+            format!("{bare_init:.1} s"),
+            "(9.5 s)".to_owned(),
+        ),
+        (
+            "pc-x86_64: kernel start to first ssh login".to_owned(),
+            format!("{login:.1} s"),
+            format!("{:.1} s", bare_lease * 9.0 / 7.2),
+        ),
+        (
+            "pc-x86_64: kernel start to real init".to_owned(),
+            format!("{ours:.1} s"),
+            format!("{:.1} s", bare_init * 11.0 / 9.5),
+        ),
     ])
 }
 
@@ -185,7 +250,10 @@ fn pc_boot() -> Result<Vec<Row>> {
 fn bare_initramfs(board: Board, url: &str) -> Result<PathBuf> {
     let image = test_image(board)?.initrd;
     let mut command = Command::new("zstd");
-    let archive = process::run_with(command.args(["-dc"]).arg(&image), b"")?.success().context("zstd")?.stdout;
+    let archive = process::run_with(command.args(["-dc"]).arg(&image), b"")?
+        .success()
+        .context("zstd")?
+        .stdout;
     let mut writer = cpio::Writer::default();
     for dir in ["bin", "m", "dev", "proc", "sys", "run", "mem"] {
         writer.directory(dir);
@@ -194,17 +262,38 @@ fn bare_initramfs(board: Board, url: &str) -> Result<PathBuf> {
     writer.file("bin/busybox", 0o755, &tiny::busybox(board)?);
     writer.link("bin/sh", "busybox");
     let wanted = |path: &str| {
-        let name = Path::new(path).file_stem().and_then(|name| name.to_str()).unwrap_or_default().replace('-', "_");
+        let name = Path::new(path)
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .replace('-', "_");
         path.ends_with(".ko") && MODULES.contains(&name.as_str())
     };
     for (path, content) in cpio::files(&archive, wanted)? {
-        let name = Path::new(&path).file_name().and_then(|name| name.to_str()).unwrap_or_default().replace('-', "_");
+        let name = Path::new(&path)
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .replace('-', "_");
         writer.file(&format!("m/{name}"), 0o644, &content);
     }
-    writer.file("init", 0o755, BARE.replace("MODULES", &MODULES.join(" ")).replace("URL", url).as_bytes());
+    writer.file(
+        "init",
+        0o755,
+        BARE.replace("MODULES", &MODULES.join(" "))
+            .replace("URL", url)
+            .as_bytes(),
+    );
     let mut command = Command::new("zstd");
-    let packed = process::run_with(command.args(["-19", "-c"]), &writer.finish())?.success().context("zstd")?.stdout;
-    let path = image_dir(board).join(if url.is_empty() { "bare-init.zst" } else { "bare-script.zst" });
+    let packed = process::run_with(command.args(["-19", "-c"]), &writer.finish())?
+        .success()
+        .context("zstd")?
+        .stdout;
+    let path = image_dir(board).join(if url.is_empty() {
+        "bare-init.zst"
+    } else {
+        "bare-script.zst"
+    });
     std::fs::write(&path, packed).with_context(|| path.display().to_string())?;
     Ok(path)
 }
@@ -225,9 +314,18 @@ fn fetch(board: Board) -> Result<Row> {
     bring_curl(board, &client)?;
     let url = server.url(OS);
     let timed = |what: &str| -> Result<f64> {
-        let script = format!("a=$(cut -d' ' -f1 /proc/uptime); {what} >/dev/null 2>&1 || exit 1; echo $a $(cut -d' ' -f1 /proc/uptime)");
-        let text = client.run(&[&script])?.success().with_context(|| what.to_owned())?.text();
-        let times: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let script = format!(
+            "a=$(cut -d' ' -f1 /proc/uptime); {what} >/dev/null 2>&1 || exit 1; echo $a $(cut -d' ' -f1 /proc/uptime)"
+        );
+        let text = client
+            .run(&[&script])?
+            .success()
+            .with_context(|| what.to_owned())?
+            .text();
+        let times: Vec<f64> = text
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
         ensure!(times.len() == 2, "{what}: {text}");
         Ok(times[1] - times[0])
     };
@@ -236,7 +334,12 @@ fn fetch(board: Board) -> Result<Row> {
     guest.passed()?;
     Ok((
         format!("{}: fetch with verification, {:.0} MB", board.name(), bytes / 1e6),
-        format!("{:.0} MB/s, {:.2} of curl's {:.0} MB/s", bytes / ours / 1e6, curl / ours, bytes / curl / 1e6),
+        format!(
+            "{:.0} MB/s, {:.2} of curl's {:.0} MB/s",
+            bytes / ours / 1e6,
+            curl / ours,
+            bytes / curl / 1e6
+        ),
         "0.8 of curl".to_owned(),
     ))
 }
@@ -244,8 +347,13 @@ fn fetch(board: Board) -> Result<Row> {
 /// Debian's curl with its libraries under /c of the guest.
 fn bring_curl(board: Board, client: &Client) -> Result<()> {
     let archive = tiny::packages(board, "curl")?;
-    let mut unpack = client.command(&[], &["mkdir /c && tar -C /c -xf - --exclude=./dev --exclude=./usr/share"]);
-    process::run_with(&mut unpack, &archive)?.success().context("bringing curl")?;
+    let mut unpack = client.command(
+        &[],
+        &["mkdir /c && tar -C /c -xf - --exclude=./dev --exclude=./usr/share"],
+    );
+    process::run_with(&mut unpack, &archive)?
+        .success()
+        .context("bringing curl")?;
     Ok(())
 }
 

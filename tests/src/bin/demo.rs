@@ -137,7 +137,10 @@ impl Demo {
         let server = FaultServer::start()?;
         server.serve_file(OS, &os.squashfs)?;
         server.serve_file(&format!("{OS}.minisig"), &os.signature)?;
-        self.say(&format!("serving {} ({} bytes) and its signature on loopback", OS, self.summary.image_bytes));
+        self.say(&format!(
+            "serving {} ({} bytes) and its signature on loopback",
+            OS, self.summary.image_bytes
+        ));
         Ok(server)
     }
 
@@ -188,7 +191,8 @@ impl Demo {
 
         let before = self.shown(client, &["rescue", "fsck", &device])?;
         ensure!(before.status == Some(1), "the damage was not found");
-        self.shown(client, &["rescue", "fsck", "--repair", &device])?.success()?;
+        self.shown(client, &["rescue", "fsck", "--repair", &device])?
+            .success()?;
         self.shown(client, &["rescue", "fsck", &device])?.success()?;
         let read = format!("mkdir -p /mnt; mount {device} /mnt && cat /mnt/{LETTER} && umount /mnt");
         let letter = self.shown(client, &[&read])?.success()?.text();
@@ -204,7 +208,11 @@ impl Demo {
         self.watch_fetch(guest)?;
         let done = guest.wait_event("fetch.done", 10)?;
         let verified = guest.wait_event("verify.done", 120)?;
-        self.say(&format!("verified by {}: {}", verified.str("how"), verified.str("comment")));
+        self.say(&format!(
+            "verified by {}: {}",
+            verified.str("how"),
+            verified.str("comment")
+        ));
         self.summary.verified = true;
         let handover = guest.wait_event("handover.start", 120)?;
         self.say(&format!("handover to {}", handover.str("init")));
@@ -222,11 +230,21 @@ impl Demo {
             let events = guest.events()?;
             let progress = events.iter().filter(|event| event.name.starts_with("fetch."));
             for event in progress.clone().skip(shown) {
-                println!("  {:7.1} s  {}", seconds(event.ms), event.text.as_deref().unwrap_or(&event.name));
+                println!(
+                    "  {:7.1} s  {}",
+                    seconds(event.ms),
+                    event.text.as_deref().unwrap_or(&event.name)
+                );
             }
             shown = progress.clone().count();
-            ensure!(!progress.clone().any(|event| event.name == "fetch.failed"), "the fetch failed");
-            Ok(progress.clone().any(|event| event.name == "fetch.done").then_some(()))
+            ensure!(
+                !progress.clone().any(|event| event.name == "fetch.failed"),
+                "the fetch failed"
+            );
+            Ok(progress
+                .clone()
+                .any(|event| event.name == "fetch.done")
+                .then_some(()))
         })
     }
 
@@ -234,12 +252,26 @@ impl Demo {
         let client = guest.wait_ssh(Peer::FullOs, 400)?;
         self.summary.full_os_ssh = true;
         let reached = Deadline::after(300).wait_for("multi-user.target", || {
-            let words = ["systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", "multi-user.target"];
+            let words = [
+                "systemctl",
+                "show",
+                "--value",
+                "-p",
+                "ActiveEnterTimestampMonotonic",
+                "multi-user.target",
+            ];
             let text = client.run(&words)?.text();
-            Ok(text.trim().parse::<u64>().ok().filter(|microseconds| *microseconds > 0))
+            Ok(text
+                .trim()
+                .parse::<u64>()
+                .ok()
+                .filter(|microseconds| *microseconds > 0))
         })?;
         self.summary.multi_user_s += seconds(reached / 1000);
-        self.say(&format!("multi-user target {:.1} s after the handover; logged in by ssh", self.summary.multi_user_s));
+        self.say(&format!(
+            "multi-user target {:.1} s after the handover; logged in by ssh",
+            self.summary.multi_user_s
+        ));
         self.shown(&client, &["uname", "-srm"])?.success()?;
         let root = self.shown(&client, &["findmnt", "/"])?.success()?.text();
         self.summary.root_is_overlay = root.contains("overlay");
@@ -264,7 +296,10 @@ impl Demo {
             ("real init to multi-user", format!("{:.1} s", s.multi_user_s)),
             ("memory of the guest", format!("{} MB", s.guest_memory_mb)),
             ("in use in rescue", format!("{} MB", s.rescue_memory_used_mb)),
-            ("in use in the full OS", format!("{} MB", s.full_os_memory_used_mb)),
+            (
+                "in use in the full OS",
+                format!("{} MB", s.full_os_memory_used_mb),
+            ),
             ("the whole demo", format!("{:.0} s", s.wall_s)),
         ] {
             println!("  {what:30}{value:>14}");
@@ -272,7 +307,8 @@ impl Demo {
         let dir = target_dir().join("demo");
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         let path = dir.join("summary.json");
-        std::fs::write(&path, serde_json::to_string_pretty(s)? + "\n").with_context(|| path.display().to_string())?;
+        std::fs::write(&path, serde_json::to_string_pretty(s)? + "\n")
+            .with_context(|| path.display().to_string())?;
         let shown = path.strip_prefix(artefacts::workspace()).unwrap_or(&path);
         println!("\n{}", shown.display());
         Ok(())

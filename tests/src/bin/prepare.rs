@@ -19,7 +19,9 @@ fn main() -> ExitCode {
     };
     // A Pi 3 is only reached by ssh here; it starts no OS.
     let with_os = boards.iter().filter(|board| **board != Board::Pi3);
-    let os = with_os.flat_map(|board| [(Os::Debian, *board), (Os::Tiny, *board)]).collect();
+    let os = with_os
+        .flat_map(|board| [(Os::Debian, *board), (Os::Tiny, *board)])
+        .collect();
     let wanted = Wanted { boards, os };
     match prepare(&wanted) {
         Ok(()) => ExitCode::SUCCESS,

@@ -94,7 +94,11 @@ fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
 /// `bytes=FIRST-[LAST]`; other forms are ignored, as RFC 9110 allows.
 fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
-    let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+    let last = if last.is_empty() {
+        None
+    } else {
+        Some(last.parse().ok()?)
+    };
     Some((first.parse().ok()?, last))
 }
 
@@ -106,7 +110,11 @@ fn answer(mut connection: &TcpStream, shared: &Shared, request: &Request) -> Res
         let entry = entries.entry(request.path.clone()).or_default();
         entry.stats.requests += 1;
         entry.stats.ranges.extend(request.range.map(|(first, _)| first));
-        if missing { status(404) } else { decide(entry, request) }
+        if missing {
+            status(404)
+        } else {
+            decide(entry, request)
+        }
     };
     let head_only = request.method == "HEAD";
     let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
@@ -190,7 +198,10 @@ fn decide(entry: &mut Entry, request: &Request) -> Answer {
         .range
         .filter(|_| ranges && request.if_range.as_ref().is_none_or(|known| *known == etag));
     let (start, end) = match wanted {
-        Some((first, last)) => (first, last.map_or(length, |last| length.min(last.saturating_add(1)))),
+        Some((first, last)) => (
+            first,
+            last.map_or(length, |last| length.min(last.saturating_add(1))),
+        ),
         None => (0, length),
     };
     let mut headers = vec![("ETag", etag)];
@@ -258,7 +269,9 @@ fn send(mut connection: &TcpStream, shared: &Shared, request: &Request, body: &B
         buffer.resize(usize::try_from(count).map_err(Error::other)?, 0);
         body.content.read_at(&mut buffer, offset)?;
         for flip in &body.flips {
-            let place = flip.checked_sub(offset).and_then(|place| usize::try_from(place).ok());
+            let place = flip
+                .checked_sub(offset)
+                .and_then(|place| usize::try_from(place).ok());
             if let Some(byte) = place.and_then(|place| buffer.get_mut(place)) {
                 *byte ^= 0x01;
             }
@@ -283,7 +296,9 @@ fn send(mut connection: &TcpStream, shared: &Shared, request: &Request, body: &B
 
 /// Whether the client has not hung up.
 fn still_there(connection: &TcpStream) -> bool {
-    let waiting = connection.set_nonblocking(true).and_then(|()| connection.peek(&mut [0]));
+    let waiting = connection
+        .set_nonblocking(true)
+        .and_then(|()| connection.peek(&mut [0]));
     let restored = connection.set_nonblocking(false);
     restored.is_ok()
         && match waiting {

@@ -23,15 +23,22 @@ fn ask(server: &FaultServer, request: &str) -> (String, Vec<u8>) {
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+    (
+        String::from_utf8(answer[..end].to_vec()).unwrap(),
+        answer[end + 4..].to_vec(),
+    )
 }
 
 fn get(server: &FaultServer, headers: &str) -> (String, Vec<u8>) {
-    ask(server, &format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"))
+    ask(
+        server,
+        &format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"),
+    )
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 #[test]
@@ -47,7 +54,10 @@ fn a_file_comes_whole_and_is_counted() {
 #[test]
 fn head_has_the_length_and_no_body() {
     let server = server(&[]);
-    let (head, got) = ask(&server, &format!("HEAD {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n"));
+    let (head, got) = ask(
+        &server,
+        &format!("HEAD {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n"),
+    );
     assert_eq!(header(&head, "Content-Length"), Some("200000"));
     assert!(got.is_empty());
     assert_eq!(server.stats(PATH).body_bytes, 0);
@@ -77,7 +87,10 @@ fn a_range_behind_the_end_is_refused() {
 
 #[test]
 fn a_cut_comes_at_its_byte_and_as_often_as_told() {
-    let server = server(&[Fault::CutAfter { bytes: 70_000, times: 2 }]);
+    let server = server(&[Fault::CutAfter {
+        bytes: 70_000,
+        times: 2,
+    }]);
     for expected in [70_000, 70_000, 200_000] {
         let (head, got) = get(&server, "");
         assert_eq!(header(&head, "Content-Length"), Some("200000"));
@@ -90,7 +103,10 @@ fn a_cut_comes_at_its_byte_and_as_often_as_told() {
 fn without_ranges_the_whole_file_comes_and_none_are_offered() {
     let server = server(&[Fault::NoRange]);
     let (head, got) = get(&server, "Range: bytes=5-\r\n");
-    assert!(head.starts_with("HTTP/1.1 200 ") && header(&head, "Accept-Ranges").is_none(), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && header(&head, "Accept-Ranges").is_none(),
+        "{head}"
+    );
     assert_eq!(got.len(), 200_000);
 }
 
@@ -105,7 +121,10 @@ fn a_changing_etag_never_matches() {
 
 #[test]
 fn statuses_come_as_often_as_told_and_redirects_always() {
-    let server = server(&[Fault::Status { code: 503, times: Some(1) }]);
+    let server = server(&[Fault::Status {
+        code: 503,
+        times: Some(1),
+    }]);
     assert!(get(&server, "").0.starts_with("HTTP/1.1 503 "));
     assert!(get(&server, "").0.starts_with("HTTP/1.1 200 "));
     server.fault(PATH, Fault::Redirect("/elsewhere".to_owned()));
@@ -129,7 +148,10 @@ fn exactly_one_byte_is_flipped_wherever_the_range_begins() {
 fn a_wrong_or_missing_length_is_as_told() {
     let wrong = server(&[Fault::WrongLength(300_000)]);
     let (head, got) = get(&wrong, "");
-    assert_eq!((header(&head, "Content-Length"), got.len()), (Some("300000"), 200_000));
+    assert_eq!(
+        (header(&head, "Content-Length"), got.len()),
+        (Some("300000"), 200_000)
+    );
     let missing = server(&[Fault::NoLength]);
     let (head, got) = get(&missing, "");
     assert_eq!((header(&head, "Content-Length"), got.len()), (None, 200_000));
@@ -137,10 +159,17 @@ fn a_wrong_or_missing_length_is_as_told() {
 
 #[test]
 fn a_stalled_answer_keeps_its_connection_until_the_server_goes() {
-    let mut server = server(&[Fault::StallAfter { bytes: 1000, times: 1 }]);
+    let mut server = server(&[Fault::StallAfter {
+        bytes: 1000,
+        times: 1,
+    }]);
     let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
-    connection.write_all(format!("GET {PATH} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
-    connection.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    connection
+        .write_all(format!("GET {PATH} HTTP/1.1\r\n\r\n").as_bytes())
+        .unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let mut got = Vec::new();
     let error = connection.read_to_end(&mut got).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);

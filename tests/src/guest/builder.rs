@@ -35,7 +35,9 @@ impl Board {
 
     /// The board of that name.
     pub fn from_name(name: &str) -> Option<Board> {
-        [Board::VirtArm64, Board::PcX86_64, Board::Pi3].into_iter().find(|board| board.name() == name)
+        [Board::VirtArm64, Board::PcX86_64, Board::Pi3]
+            .into_iter()
+            .find(|board| board.name() == name)
     }
 
     /// Architecture as Debian writes it.
@@ -212,9 +214,14 @@ impl GuestBuilder {
     fn start(self, mut command: Command, dir: PathBuf, ssh_port: u16) -> Result<Guest> {
         let shown = process::shown(&command);
         let log = fs::File::create(dir.join("qemu.log")).context("qemu.log")?;
-        command.stdin(Stdio::null()).stdout(log.try_clone().context("qemu.log")?).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("qemu.log")?)
+            .stderr(log);
         let started = Instant::now();
-        let child = command.spawn().with_context(|| format!("could not run: {}", self.board.qemu()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("could not run: {}", self.board.qemu()))?;
         Ok(Guest {
             name: self.name,
             board: self.board,
@@ -238,32 +245,57 @@ impl GuestBuilder {
         };
         let initrd = self.initrd.as_ref().unwrap_or(&files.initrd);
         for file in [&files.kernel, initrd] {
-            ensure!(file.exists(), "could not run: {}: not there, `make images` builds it", file.display());
+            ensure!(
+                file.exists(),
+                "could not run: {}: not there, `make images` builds it",
+                file.display()
+            );
         }
         let mut words = self.words.clone();
         let mut command = Command::new(board.qemu());
         command.args(board.machine());
         command.args(["-accel", "tcg,thread=multi", "-m", &self.memory_mb.to_string()]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
-        command.arg("-kernel").arg(&files.kernel).arg("-initrd").arg(initrd);
+        command
+            .arg("-kernel")
+            .arg(&files.kernel)
+            .arg("-initrd")
+            .arg(initrd);
         if let Some(dtb) = &files.dtb {
             command.arg("-dtb").arg(dtb);
         }
         let socket = |name: &str| {
-            format!("socket,id={name},path={}/{name},server=on,wait=off", dir.display())
+            format!(
+                "socket,id={name},path={}/{name},server=on,wait=off",
+                dir.display()
+            )
         };
-        command.args(["-chardev", &format!("{},logfile={}/console.log", socket("console"), dir.display())]);
+        command.args([
+            "-chardev",
+            &format!("{},logfile={}/console.log", socket("console"), dir.display()),
+        ]);
         command.args(["-serial", "chardev:console"]);
         command.args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
-        let forward = format!("user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}", self.ssh_port_in_guest);
+        let forward = format!(
+            "user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}",
+            self.ssh_port_in_guest
+        );
         command.args(["-netdev", &forward]);
         if board.has_pci() {
             // The first virtio device, so that its port has the same name whatever disks there are.
             command.args(["-device", "virtio-serial-pci"]);
-            command.args(["-chardev", &format!("file,id=events,path={}/events", dir.display())]);
+            command.args([
+                "-chardev",
+                &format!("file,id=events,path={}/events", dir.display()),
+            ]);
             command.args(["-device", "virtserialport,chardev=events,name=lifeboot.events"]);
             words.push("lifeboot.events=vport0p1".to_owned());
-            command.args(["-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci"]);
+            command.args([
+                "-device",
+                "virtio-net-pci,netdev=n0,romfile=",
+                "-device",
+                "virtio-rng-pci",
+            ]);
         } else {
             command.args(["-device", "usb-net,netdev=n0"]);
         }
@@ -324,7 +356,10 @@ mod tests {
     fn no_guest_ever_uses_kvm() {
         for board in [Board::VirtArm64, Board::PcX86_64, Board::Pi3] {
             let command = shown(Guest::on(board, "x"));
-            assert!(command.contains("-accel tcg") && !command.contains("kvm"), "{command}");
+            assert!(
+                command.contains("-accel tcg") && !command.contains("kvm"),
+                "{command}"
+            );
         }
     }
 
@@ -336,15 +371,27 @@ mod tests {
                 .disk(Disk::raw("/d0"))
                 .disk(Disk::raw("/d1").forgetting()),
         );
-        assert!(command.contains("console=ttyS0 root=http://a lifeboot.events="), "{command}");
-        assert!(command.contains("file=/d0,format=raw,if=virtio,index=0,snapshot=off"), "{command}");
-        assert!(command.contains("file=/d1,format=raw,if=virtio,index=1,snapshot=on"), "{command}");
+        assert!(
+            command.contains("console=ttyS0 root=http://a lifeboot.events="),
+            "{command}"
+        );
+        assert!(
+            command.contains("file=/d0,format=raw,if=virtio,index=0,snapshot=off"),
+            "{command}"
+        );
+        assert!(
+            command.contains("file=/d1,format=raw,if=virtio,index=1,snapshot=on"),
+            "{command}"
+        );
     }
 
     #[test]
     fn a_pi_3_has_its_own_memory_and_no_virtio() {
         let command = shown(Guest::on(Board::Pi3, "x").memory_mb(256));
-        assert!(command.contains("-m 1024") && !command.contains("virtio"), "{command}");
+        assert!(
+            command.contains("-m 1024") && !command.contains("virtio"),
+            "{command}"
+        );
     }
 
     #[test]

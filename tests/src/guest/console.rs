@@ -22,7 +22,9 @@ pub(super) fn type_text(dir: &Path, text: &str) -> Result<()> {
     let mut socket = UnixStream::connect(&path).with_context(|| path.display().to_string())?;
     socket.write_all(text.as_bytes()).context("console")?;
     // QEMU takes typed bytes as fast as the emulated port does; while we are connected its output must be read.
-    socket.set_read_timeout(Some(Duration::from_millis(200))).context("console")?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .context("console")?;
     let mut bytes = [0; 4096];
     for _ in 0..5 {
         if let Ok(0) = socket.read(&mut bytes) {

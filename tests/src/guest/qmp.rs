@@ -10,16 +10,24 @@ use std::time::Duration;
 /// Gives a command and waits for its answer.
 pub(super) fn command(dir: &Path, name: &str, arguments: &Value) -> Result<()> {
     let socket = UnixStream::connect(dir.join("qmp")).context("QEMU's control socket")?;
-    socket.set_read_timeout(Some(Duration::from_secs(20))).context("QEMU's control socket")?;
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .context("QEMU's control socket")?;
     let mut reader = BufReader::new(socket.try_clone().context("QEMU's control socket")?);
     let mut greeting = String::new();
     reader.read_line(&mut greeting).context("QEMU's greeting")?;
     ask(&socket, &mut reader, &json!({"execute": "qmp_capabilities"}))?;
-    ask(&socket, &mut reader, &json!({"execute": name, "arguments": arguments}))
+    ask(
+        &socket,
+        &mut reader,
+        &json!({"execute": name, "arguments": arguments}),
+    )
 }
 
 fn ask(mut socket: &UnixStream, reader: &mut impl BufRead, request: &Value) -> Result<()> {
-    socket.write_all(format!("{request}\n").as_bytes()).context("QEMU's control socket")?;
+    socket
+        .write_all(format!("{request}\n").as_bytes())
+        .context("QEMU's control socket")?;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).context("QEMU's answer")? == 0 {

@@ -5,9 +5,14 @@ use crate::deadline::Deadline;
 use crate::process::{self, Outcome, may_fail};
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a server may take to introduce itself, in an emulator.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Whose host key is expected: the rescue system and the system it starts answer at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +109,13 @@ impl Client {
         // The client takes the size from its own terminal, so it is given one.
         let client = process::shown(&self.command(&["-t"], words));
         let mut command = Command::new("script");
-        command.args(["-q", "-e", "-c", &format!("stty -echo rows 43 cols 132; exec {client}"), "/dev/null"]);
+        command.args([
+            "-q",
+            "-e",
+            "-c",
+            &format!("stty -echo rows 43 cols 132; exec {client}"),
+            "/dev/null",
+        ]);
         Conversation::start(command)
     }
 
@@ -127,9 +138,26 @@ impl Client {
     /// The client could not be started or failed.
     pub fn sftp(&self, batch: &str) -> Result<String> {
         let mut command = Command::new("sftp");
-        command.args(self.options()).args(["-P", &self.port.to_string(), "-b", "-", "root@127.0.0.1"]);
-        Ok(process::run_with(&mut command, batch.as_bytes())?.success().context("sftp")?.text())
+        command
+            .args(self.options())
+            .args(["-P", &self.port.to_string(), "-b", "-", "root@127.0.0.1"]);
+        Ok(process::run_with(&mut command, batch.as_bytes())?
+            .success()
+            .context("sftp")?
+            .text())
     }
+}
+
+/// Whether an ssh server introduces itself. QEMU's user network takes every connection and, when the guest is not yet there, waits
+/// longer and longer before it tries that one again; a client would wait with it, a new connection does not.
+pub(super) fn answers(port: u16) -> bool {
+    let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
+        return false;
+    };
+    let mut first = [0; 4];
+    connection.set_read_timeout(Some(PATIENCE)).is_ok()
+        && connection.read_exact(&mut first).is_ok()
+        && first == *b"SSH-"
 }
 
 /// A command on a terminal of the guest.
@@ -156,7 +184,10 @@ impl Conversation {
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
-                shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
+                shared
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(&bytes[..count]);
             }
         });
         Ok(Conversation {

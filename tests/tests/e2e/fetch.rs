@@ -19,19 +19,33 @@ fn a_whole_file_is_fetched_once_and_boots() -> Result<()> {
     let mut guest = pc_booting_from(&server, "whole file").boot()?;
     wait_for_tiny(&mut guest)?;
     let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(server.stats(OS).body_bytes == length, "{} of {length} bytes sent", server.stats(OS).body_bytes);
+    ensure!(
+        server.stats(OS).body_bytes == length,
+        "{} of {length} bytes sent",
+        server.stats(OS).body_bytes
+    );
     guest.passed()
 }
 
 #[test]
 fn a_connection_cut_three_times_is_resumed_and_boots() -> Result<()> {
     let (server, os) = tiny_server()?;
-    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 3 });
+    server.fault(
+        OS,
+        Fault::CutAfter {
+            bytes: 5 * MIB,
+            times: 3,
+        },
+    );
     let mut guest = pc_booting_from(&server, "cut three times").boot()?;
     wait_for_tiny(&mut guest)?;
     let length = std::fs::metadata(&os.squashfs)?.len();
     let stats = server.stats(OS);
-    ensure!(stats.body_bytes * 10 < length * 11, "{} bytes sent for {length}", stats.body_bytes);
+    ensure!(
+        stats.body_bytes * 10 < length * 11,
+        "{} bytes sent for {length}",
+        stats.body_bytes
+    );
     ensure!(stats.ranges.len() >= 3, "asked for ranges {:?}", stats.ranges);
     guest.passed()
 }
@@ -40,22 +54,42 @@ fn a_connection_cut_three_times_is_resumed_and_boots() -> Result<()> {
 fn a_cut_connection_to_a_server_without_ranges_starts_over_and_boots() -> Result<()> {
     let (server, os) = tiny_server()?;
     server.fault(OS, Fault::NoRange);
-    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 1 });
+    server.fault(
+        OS,
+        Fault::CutAfter {
+            bytes: 5 * MIB,
+            times: 1,
+        },
+    );
     let mut guest = pc_booting_from(&server, "no ranges").boot()?;
     wait_for_tiny(&mut guest)?;
     let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(server.stats(OS).body_bytes >= length + 5 * MIB, "only {} bytes sent", server.stats(OS).body_bytes);
+    ensure!(
+        server.stats(OS).body_bytes >= length + 5 * MIB,
+        "only {} bytes sent",
+        server.stats(OS).body_bytes
+    );
     guest.passed()
 }
 
 #[test]
 fn a_cut_connection_to_a_server_with_ranges_goes_on_and_boots() -> Result<()> {
     let (server, os) = tiny_server()?;
-    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 1 });
+    server.fault(
+        OS,
+        Fault::CutAfter {
+            bytes: 5 * MIB,
+            times: 1,
+        },
+    );
     let mut guest = pc_booting_from(&server, "ranges").boot()?;
     wait_for_tiny(&mut guest)?;
     let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(server.stats(OS).body_bytes < length + MIB, "{} bytes sent", server.stats(OS).body_bytes);
+    ensure!(
+        server.stats(OS).body_bytes < length + MIB,
+        "{} bytes sent",
+        server.stats(OS).body_bytes
+    );
     guest.passed()
 }
 
@@ -64,7 +98,13 @@ fn a_cut_connection_to_a_server_with_ranges_goes_on_and_boots() -> Result<()> {
 fn a_file_that_changes_on_the_server_is_not_pieced_together() -> Result<()> {
     let (server, _) = tiny_server()?;
     server.fault(OS, Fault::ChangingEtag);
-    server.fault(OS, Fault::CutAfter { bytes: 5 * MIB, times: 1 });
+    server.fault(
+        OS,
+        Fault::CutAfter {
+            bytes: 5 * MIB,
+            times: 1,
+        },
+    );
     let mut guest = pc_booting_from(&server, "changing etag").boot()?;
     wait_for_tiny(&mut guest)?;
     ensure!(guest.has_event("fetch.restart")?, "no fetch.restart");
@@ -92,7 +132,13 @@ fn a_server_that_is_away_leaves_a_rescue_by_ssh_and_is_used_when_it_appears() ->
 #[test]
 fn a_file_that_is_not_there_is_named_and_tried_again() -> Result<()> {
     let (server, _) = tiny_server()?;
-    server.fault(OS, Fault::Status { code: 404, times: None });
+    server.fault(
+        OS,
+        Fault::Status {
+            code: 404,
+            times: None,
+        },
+    );
     let mut guest = pc_booting_from(&server, "not found").boot()?;
     let failed = wait_for_failure(&mut guest, "fetch")?;
     let told = format!("{} {}", failed.str("what"), failed.str("cause"));
@@ -106,7 +152,13 @@ fn a_file_that_is_not_there_is_named_and_tried_again() -> Result<()> {
 #[ignore = "make test-all"]
 fn a_busy_server_is_asked_again() -> Result<()> {
     let (server, _) = tiny_server()?;
-    server.fault(OS, Fault::Status { code: 503, times: Some(2) });
+    server.fault(
+        OS,
+        Fault::Status {
+            code: 503,
+            times: Some(2),
+        },
+    );
     let mut guest = pc_booting_from(&server, "busy server").boot()?;
     wait_for_tiny(&mut guest)?;
     guest.passed()
@@ -131,7 +183,11 @@ fn a_redirect_to_itself_ends_in_rescue() -> Result<()> {
     server.fault(OS, Fault::Redirect(OS.to_owned()));
     let mut guest = pc_booting_from(&server, "redirect loop").boot()?;
     wait_for_failure(&mut guest, "fetch")?;
-    ensure!(server.stats(OS).requests < 100, "asked {} times", server.stats(OS).requests);
+    ensure!(
+        server.stats(OS).requests < 100,
+        "asked {} times",
+        server.stats(OS).requests
+    );
     guest.passed()
 }
 
@@ -139,11 +195,21 @@ fn a_redirect_to_itself_ends_in_rescue() -> Result<()> {
 #[ignore = "make test-all"]
 fn a_server_that_falls_silent_is_left_and_the_rest_is_fetched() -> Result<()> {
     let (server, os) = tiny_server()?;
-    server.fault(OS, Fault::StallAfter { bytes: 5 * MIB, times: 1 });
+    server.fault(
+        OS,
+        Fault::StallAfter {
+            bytes: 5 * MIB,
+            times: 1,
+        },
+    );
     let mut guest = pc_booting_from(&server, "silence").boot()?;
     wait_for_tiny(&mut guest)?;
     let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(server.stats(OS).body_bytes * 10 < length * 11, "{} bytes sent", server.stats(OS).body_bytes);
+    ensure!(
+        server.stats(OS).body_bytes * 10 < length * 11,
+        "{} bytes sent",
+        server.stats(OS).body_bytes
+    );
     guest.passed()
 }
 
@@ -151,7 +217,13 @@ fn a_server_that_falls_silent_is_left_and_the_rest_is_fetched() -> Result<()> {
 #[ignore = "make test-all"]
 fn a_link_that_goes_down_for_a_while_only_delays_the_boot() -> Result<()> {
     let (server, _) = tiny_server()?;
-    server.fault(OS, Fault::Drip { bytes: 64 * 1024, pause: Duration::from_millis(20) });
+    server.fault(
+        OS,
+        Fault::Drip {
+            bytes: 64 * 1024,
+            pause: Duration::from_millis(20),
+        },
+    );
     let mut guest = pc_booting_from(&server, "link down").boot()?;
     guest.wait_event("fetch.start", FULL_BOOT)?;
     guest.set_link(false)?;
@@ -170,12 +242,26 @@ fn an_image_that_does_not_fit_is_refused_with_three_numbers_before_it_is_fetched
     let large = disks.blank("large.squashfs", 400)?;
     server.serve_file(OS, &large)?;
     server.serve_file(SIGNATURE, &os.signature)?;
-    server.fault(OS, Fault::Drip { bytes: 4096, pause: Duration::from_millis(100) });
+    server.fault(
+        OS,
+        Fault::Drip {
+            bytes: 4096,
+            pause: Duration::from_millis(100),
+        },
+    );
     let mut guest = pc_booting_from(&server, "too little memory").boot()?;
     let failed = wait_for_failure(&mut guest, "fetch")?;
-    let numbers = failed.str("what").split(|c: char| !c.is_ascii_digit()).filter(|part| part.len() > 1).count();
+    let numbers = failed
+        .str("what")
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| part.len() > 1)
+        .count();
     ensure!(numbers >= 3, "it says: {}", failed.str("what"));
-    ensure!(server.stats(OS).body_bytes < MIB, "{} bytes were fetched", server.stats(OS).body_bytes);
+    ensure!(
+        server.stats(OS).body_bytes < MIB,
+        "{} bytes were fetched",
+        server.stats(OS).body_bytes
+    );
     guest.passed()
 }
 

@@ -11,14 +11,23 @@ use lifeboot_tests::guest::{Board, Client, Guest, Peer};
 pub fn wait_for_multi_user(guest: &mut Guest, file_system: &str) -> Result<Client> {
     let client = guest.wait_ssh(Peer::FullOs, 2 * FULL_BOOT)?;
     Deadline::after(FULL_BOOT).wait_for("multi-user.target", || {
-        let state = client.run(&["systemctl", "is-active", "multi-user.target"])?.text();
+        let state = client
+            .run(&["systemctl", "is-active", "multi-user.target"])?
+            .text();
         Ok((state.trim() == "active").then_some(()))
     })?;
-    let root = client.run(&["findmnt", "-n", "-o", "FSTYPE", "/"])?.success()?.text();
+    let root = client
+        .run(&["findmnt", "-n", "-o", "FSTYPE", "/"])?
+        .success()?
+        .text();
     ensure!(root.trim() == file_system, "root is {root}");
-    client.run(&["test -e /lib/modules/$(uname -r)/modules.dep"])?.success()?;
+    client
+        .run(&["test -e /lib/modules/$(uname -r)/modules.dep"])?
+        .success()?;
     client.run(&["touch /root/written"])?.success()?;
-    let failed = client.run(&["systemctl", "--failed", "--plain", "--no-legend"])?.text();
+    let failed = client
+        .run(&["systemctl", "--failed", "--plain", "--no-legend"])?
+        .text();
     ensure!(failed.trim().is_empty(), "failed units: {failed}");
     Ok(client)
 }
@@ -36,8 +45,14 @@ fn boots_to_multi_user(board: Board) -> Result<()> {
     let mounts = client.run(&["cat", "/proc/mounts"])?.success()?.text();
     ensure!(mounts.contains("squashfs"), "no squashfs in {mounts}");
     // What held the rescue system must have been freed: its programs are in no process any more.
-    let left = client.run(&["ls -l /proc/[0-9]*/exe 2>/dev/null | grep -c -E 'rescue|/init$' || true"])?.text();
-    ensure!(left.trim() == "0", "{} processes of the rescue system are left", left.trim());
+    let left = client
+        .run(&["ls -l /proc/[0-9]*/exe 2>/dev/null | grep -c -E 'rescue|/init$' || true"])?
+        .text();
+    ensure!(
+        left.trim() == "0",
+        "{} processes of the rescue system are left",
+        left.trim()
+    );
     guest.passed()
 }
 
@@ -54,7 +69,13 @@ fn a_pc_boots_a_debian_to_multi_user() -> Result<()> {
 #[test]
 fn a_session_holds_the_handover_until_it_ends() -> Result<()> {
     let (server, _) = crate::world::tiny_server()?;
-    server.fault(OS, lifeboot_tests::fault_server::Fault::Status { code: 503, times: None });
+    server.fault(
+        OS,
+        lifeboot_tests::fault_server::Fault::Status {
+            code: 503,
+            times: None,
+        },
+    );
     let mut guest = crate::world::pc_booting_from(&server, "held").boot()?;
     guest.wait_event("ssh.listening", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
@@ -73,7 +94,9 @@ fn a_session_holds_the_handover_until_it_ends() -> Result<()> {
 #[ignore = "make test-all"]
 fn rescue_boot_ends_a_hold() -> Result<()> {
     let (server, _) = crate::world::tiny_server()?;
-    let mut guest = crate::world::pc_booting_from(&server, "held always").word("lifeboot.hold=always").boot()?;
+    let mut guest = crate::world::pc_booting_from(&server, "held always")
+        .word("lifeboot.hold=always")
+        .boot()?;
     guest.wait_event("boot.held", FULL_BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
     client.run(&["rescue", "boot"])?;

@@ -38,11 +38,16 @@ fn a_truncated_initramfs_is_noticed_and_ends_in_rescue() -> Result<()> {
     let (server, _) = tiny_server()?;
     let disks = Disks::new("truncated")?;
     let initrd = cut_after(&disks, 90)?;
-    let mut guest = pc_booting_from(&server, "truncated initramfs").initrd(initrd).boot()?;
+    let mut guest = pc_booting_from(&server, "truncated initramfs")
+        .initrd(initrd)
+        .boot()?;
     let sentinel = guest.wait_event("init.sentinel", BOOT)?;
     ensure!(!field_is_true(&sentinel, "complete"), "{sentinel:?}");
     guest.wait_event("boot.failed", BOOT)?;
-    ensure!(!guest.has_event("handover.start")?, "an OS was started from half an image");
+    ensure!(
+        !guest.has_event("handover.start")?,
+        "an OS was started from half an image"
+    );
     guest.wait_ssh(Peer::Rescue, BOOT)?;
     guest.passed()
 }

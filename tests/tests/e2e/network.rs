@@ -7,12 +7,20 @@ use lifeboot_tests::guest::Peer;
 #[test]
 #[ignore = "make test-all"]
 fn a_static_address_needs_no_server() -> Result<()> {
-    let mut guest = pc("static address").word("ip=10.0.2.15::10.0.2.2:255.255.255.0:static:eth0:none:10.0.2.3").boot()?;
+    let mut guest = pc("static address")
+        .word("ip=10.0.2.15::10.0.2.2:255.255.255.0:static:eth0:none:10.0.2.3")
+        .boot()?;
     guest.wait_event("network.static", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
     ensure!(!guest.has_event("network.discover")?, "it asked for a lease");
-    let name = client.run(&["cat /proc/sys/kernel/hostname /etc/resolv.conf"])?.success()?.text();
-    ensure!(name.starts_with("static\n") && name.contains("10.0.2.3"), "{name}");
+    let name = client
+        .run(&["cat /proc/sys/kernel/hostname /etc/resolv.conf"])?
+        .success()?
+        .text();
+    ensure!(
+        name.starts_with("static\n") && name.contains("10.0.2.3"),
+        "{name}"
+    );
     guest.passed()
 }
 

@@ -9,11 +9,21 @@ fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
     let disks = Disks::new("pi3")?;
     let path = disks.ext4("card.img", "card", Damage::None)?;
     // QEMU wants the size of a card to be a power of two.
-    std::fs::OpenOptions::new().write(true).open(&path)?.set_len(64 << 20)?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)?
+        .set_len(64 << 20)?;
     let mut guest = Guest::on(Board::Pi3, "Pi 3").disk(Disk::raw(path)).boot()?;
     let client = guest.wait_ssh(Peer::Rescue, 300)?;
     let status = guest.status()?;
-    ensure!(status.model.as_deref().is_some_and(|model| model.contains("Raspberry Pi 3")), "{:?}", status.model);
+    ensure!(
+        status
+            .model
+            .as_deref()
+            .is_some_and(|model| model.contains("Raspberry Pi 3")),
+        "{:?}",
+        status.model
+    );
     let events = client.run(&["rescue", "log", "--json"])?.success()?.text();
     for name in ["network.lease", "ssh.listening", "init.watchdog"] {
         ensure!(events.contains(&format!("\"{name}\"")), "no {name} in:\n{events}");

@@ -20,7 +20,11 @@ fn no_root_stays_in_rescue_and_says_so() -> Result<()> {
     let (mut guest, client) = rescue("no root")?;
     guest.wait_event("boot.idle", BOOT)?;
     let status = guest.status()?;
-    ensure!(status.phase == lifeboot_contract::status::Phase::Rescue, "it is {:?}", status.phase);
+    ensure!(
+        status.phase == lifeboot_contract::status::Phase::Rescue,
+        "it is {:?}",
+        status.phase
+    );
     let said = client.run(&["rescue", "status"])?.success()?.text();
     ensure!(said.contains("in rescue"), "it says: {said}");
     guest.passed()
@@ -45,10 +49,21 @@ fn authorized_keys_of_each_kind_log_in_and_a_stranger_does_not() -> Result<()> {
         let outcome = client.clone().identity(keys_dir().join(name)).run(&["true"])?;
         ensure!(outcome.status == Some(0), "{name}: {}", outcome.errors());
     }
-    let outcome = client.clone().identity(keys_dir().join(keys::STRANGER)).run(&["true"])?;
+    let outcome = client
+        .clone()
+        .identity(keys_dir().join(keys::STRANGER))
+        .run(&["true"])?;
     ensure!(outcome.status == Some(255), "a stranger got in");
     guest.wait_event("ssh.refused", 10)?;
-    let mut command = client.command(&["-o", "PreferredAuthentications=password", "-o", "PubkeyAuthentication=no"], &["true"]);
+    let mut command = client.command(
+        &[
+            "-o",
+            "PreferredAuthentications=password",
+            "-o",
+            "PubkeyAuthentication=no",
+        ],
+        &["true"],
+    );
     let outcome = lifeboot_tests::process::run_with(&mut command, b"")?;
     ensure!(outcome.status == Some(255), "somebody got in without a key");
     guest.passed()
@@ -73,7 +88,12 @@ fn fifty_megabytes_through_exec_arrive_unchanged() -> Result<()> {
     let bytes = noise(50 * 1024 * 1024);
     let outcome = client.run_with(&["cat"], &bytes)?;
     ensure!(outcome.status == Some(0), "{}", outcome.errors());
-    ensure!(outcome.stdout == bytes, "{} of {} bytes came back, or others", outcome.stdout.len(), bytes.len());
+    ensure!(
+        outcome.stdout == bytes,
+        "{} of {} bytes came back, or others",
+        outcome.stdout.len(),
+        bytes.len()
+    );
     guest.passed()
 }
 
@@ -84,7 +104,11 @@ fn sftp_lists_puts_and_gets() -> Result<()> {
     let there = disks.dir().join("there");
     let back = disks.dir().join("back");
     std::fs::write(&there, noise(300_000)).context("noise")?;
-    let batch = format!("mkdir /tmp/d\nput {} /tmp/d/file\nls -l /tmp/d\nget /tmp/d/file {}\n", there.display(), back.display());
+    let batch = format!(
+        "mkdir /tmp/d\nput {} /tmp/d/file\nls -l /tmp/d\nget /tmp/d/file {}\n",
+        there.display(),
+        back.display()
+    );
     let said = client.sftp(&batch)?;
     ensure!(said.contains("file"), "it says: {said}");
     same(&there, &back)?;
@@ -108,7 +132,11 @@ fn a_terminal_has_job_control_a_size_and_signals() -> Result<()> {
     session.send("sleep 1000 &\njobs; kill %1; echo jobs''-$?\n")?;
     session.expect("jobs-0", 30)?;
     session.send("exit 5\n")?;
-    ensure!(session.end(30)? == 5, "the shell's exit status was lost: {}", session.heard());
+    ensure!(
+        session.end(30)? == 5,
+        "the shell's exit status was lost: {}",
+        session.heard()
+    );
     guest.passed()
 }
 
@@ -123,8 +151,14 @@ fn several_sessions_work_at_once() -> Result<()> {
             })
             .collect();
         for (number, session) in sessions.into_iter().enumerate() {
-            let outcome = session.join().map_err(|_| anyhow::anyhow!("a session's thread panicked"))??;
-            ensure!(outcome.text() == format!("{number}\n"), "session {number}: {}", outcome.errors());
+            let outcome = session
+                .join()
+                .map_err(|_| anyhow::anyhow!("a session's thread panicked"))??;
+            ensure!(
+                outcome.text() == format!("{number}\n"),
+                "session {number}: {}",
+                outcome.errors()
+            );
         }
         Ok(())
     })?;
@@ -136,7 +170,10 @@ fn a_guest_with_256_megabytes_reaches_ssh() -> Result<()> {
     let mut guest = pc("256 MB").memory_mb(256).boot()?;
     guest.wait_event("ssh.listening", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
-    let free = client.run(&["awk '/^MemAvailable/ { print $2 }' /proc/meminfo"])?.success()?.text();
+    let free = client
+        .run(&["awk '/^MemAvailable/ { print $2 }' /proc/meminfo"])?
+        .success()?
+        .text();
     println!("256 MB guest: {} kB available in rescue", free.trim());
     guest.passed()
 }
@@ -144,17 +181,33 @@ fn a_guest_with_256_megabytes_reaches_ssh() -> Result<()> {
 #[test]
 fn the_fingerprint_on_the_console_is_the_one_the_client_sees() -> Result<()> {
     let (mut guest, _) = rescue("fingerprint")?;
-    let told = guest.wait_event("ssh.listening", 5)?.str("fingerprint").to_owned();
+    let told = guest
+        .wait_event("ssh.listening", 5)?
+        .str("fingerprint")
+        .to_owned();
     let known = guest.dir().join("known_hosts.rescue");
     let seen = lifeboot_tests::process::run("ssh-keygen", ["-l", "-f", &known.to_string_lossy()])?;
-    ensure!(!told.is_empty() && seen.contains(&told), "told {told}, seen {seen}");
+    ensure!(
+        !told.is_empty() && seen.contains(&told),
+        "told {told}, seen {seen}"
+    );
     guest.wait_console(&told, 5)?;
     guest.passed()
 }
 
 fn same(a: &Path, b: &Path) -> Result<()> {
-    let (a_bytes, b_bytes) = (std::fs::read(a).context("there")?, std::fs::read(b).context("back")?);
-    ensure!(a_bytes == b_bytes, "{} and {} differ ({} and {} bytes)", a.display(), b.display(), a_bytes.len(), b_bytes.len());
+    let (a_bytes, b_bytes) = (
+        std::fs::read(a).context("there")?,
+        std::fs::read(b).context("back")?,
+    );
+    ensure!(
+        a_bytes == b_bytes,
+        "{} and {} differ ({} and {} bytes)",
+        a.display(),
+        b.display(),
+        a_bytes.len(),
+        b_bytes.len()
+    );
     Ok(())
 }
 

@@ -37,12 +37,27 @@ fn a_damaged_encrypted_disk_is_unlocked_repaired_and_read_by_ssh() -> Result<()>
     let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
     answer(&mut conversation, PASSPHRASE)?;
     ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
-    ensure!(!conversation.heard().contains(PASSPHRASE), "the passphrase was echoed");
+    ensure!(
+        !conversation.heard().contains(PASSPHRASE),
+        "the passphrase was echoed"
+    );
     let device = format!("/dev/mapper/{}", opened(&client)?);
     let check = client.run(&["rescue", "fsck", &device])?;
-    ensure!(check.status == Some(1), "status {:?}: {}{}", check.status, check.text(), check.errors());
+    ensure!(
+        check.status == Some(1),
+        "status {:?}: {}{}",
+        check.status,
+        check.text(),
+        check.errors()
+    );
     let repair = client.run(&["rescue", "fsck", "--repair", &device])?;
-    ensure!(repair.status == Some(0), "status {:?}: {}{}", repair.status, repair.text(), repair.errors());
+    ensure!(
+        repair.status == Some(0),
+        "status {:?}: {}{}",
+        repair.status,
+        repair.text(),
+        repair.errors()
+    );
     let read = format!("mkdir -p /mnt && mount {device} /mnt && cat /mnt/{LETTER} && umount /mnt");
     let text = client.run(&[&read])?.success()?.text();
     ensure!(text == LETTER_TEXT, "the letter reads {text:?}");
@@ -89,7 +104,10 @@ fn the_boot_waits_for_the_passphrase_and_a_debian_on_luks_reaches_multi_user() -
     ensure!(waiting.str("uuid") == uuid, "waits for {}", waiting.str("uuid"));
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
     let phase = guest.status()?.phase;
-    ensure!(matches!(phase, Phase::WaitingForPassphrase { .. }), "it is {phase:?}");
+    ensure!(
+        matches!(phase, Phase::WaitingForPassphrase { .. }),
+        "it is {phase:?}"
+    );
     let mut conversation = client.converse(&["rescue", "unlock"])?;
     answer(&mut conversation, PASSPHRASE)?;
     guest.wait_event("handover.start", FULL_BOOT)?;
@@ -123,10 +141,17 @@ fn the_passphrase_can_be_given_at_the_console() -> Result<()> {
 fn a_root_that_needs_no_passphrase_does_not_ask() -> Result<()> {
     let disks = Disks::new("plain-root")?;
     let path = disks.ext4("plain.img", "data", Damage::None)?;
-    let mut guest = pc("plain root without init").disk(Disk::raw(path)).word("root=LABEL=data").boot()?;
+    let mut guest = pc("plain root without init")
+        .disk(Disk::raw(path))
+        .word("root=LABEL=data")
+        .boot()?;
     // It has no init: the failure must name that, not a passphrase.
     let failed = guest.wait_event("boot.failed", FULL_BOOT)?;
     ensure!(!guest.has_event("mount.waiting")?, "it asked");
-    ensure!(["mount", "handover"].contains(&failed.str("stage")), "failed at {}", failed.str("stage"));
+    ensure!(
+        ["mount", "handover"].contains(&failed.str("stage")),
+        "failed at {}",
+        failed.str("stage")
+    );
     guest.passed()
 }

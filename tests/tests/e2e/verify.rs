@@ -11,7 +11,11 @@ fn an_image_with_a_good_signature_boots() -> Result<()> {
     let (server, _) = tiny_server()?;
     let mut guest = pc_booting_from(&server, "good signature").boot()?;
     let verified = guest.wait_event("verify.done", crate::world::FULL_BOOT)?;
-    ensure!(verified.str("how") == "minisign", "verified by {}", verified.str("how"));
+    ensure!(
+        verified.str("how") == "minisign",
+        "verified by {}",
+        verified.str("how")
+    );
     wait_for_tiny(&mut guest)?;
     guest.passed()
 }
@@ -23,7 +27,10 @@ fn an_image_with_one_flipped_byte_goes_to_rescue() -> Result<()> {
     server.fault(OS, Fault::FlipByte(middle));
     let mut guest = pc_booting_from(&server, "one flipped byte").boot()?;
     wait_for_failure(&mut guest, "verify")?;
-    ensure!(guest.ssh(&["rescue", "status"])?.status == Some(0), "no rescue by ssh");
+    ensure!(
+        guest.ssh(&["rescue", "status"])?.status == Some(0),
+        "no rescue by ssh"
+    );
     ensure!(!guest.has_event("mount.done")?, "a damaged image was mounted");
     guest.passed()
 }
@@ -42,7 +49,13 @@ fn a_signature_by_an_unknown_key_goes_to_rescue() -> Result<()> {
 #[ignore = "make test-all"]
 fn an_image_without_a_signature_goes_to_rescue() -> Result<()> {
     let (server, _) = tiny_server()?;
-    server.fault(SIGNATURE, Fault::Status { code: 404, times: None });
+    server.fault(
+        SIGNATURE,
+        Fault::Status {
+            code: 404,
+            times: None,
+        },
+    );
     let mut guest = pc_booting_from(&server, "no signature").boot()?;
     wait_for_failure(&mut guest, "verify")?;
     guest.passed()
@@ -52,7 +65,13 @@ fn an_image_without_a_signature_goes_to_rescue() -> Result<()> {
 #[ignore = "make test-all"]
 fn an_image_without_a_signature_boots_when_its_digest_is_pinned() -> Result<()> {
     let (server, os) = tiny_server()?;
-    server.fault(SIGNATURE, Fault::Status { code: 404, times: None });
+    server.fault(
+        SIGNATURE,
+        Fault::Status {
+            code: 404,
+            times: None,
+        },
+    );
     let pin = format!("lifeboot.verify=sha256:{}", sha256(&os.squashfs)?);
     let mut guest = pc_booting_from(&server, "pinned digest").word(pin).boot()?;
     wait_for_tiny(&mut guest)?;
@@ -73,8 +92,16 @@ fn an_image_with_another_digest_than_pinned_goes_to_rescue() -> Result<()> {
 #[ignore = "make test-all"]
 fn an_unverified_image_boots_only_where_the_plan_says_so() -> Result<()> {
     let (server, _) = tiny_server()?;
-    server.fault(SIGNATURE, Fault::Status { code: 404, times: None });
-    let mut guest = pc_booting_from(&server, "verify off").word("lifeboot.verify=off").boot()?;
+    server.fault(
+        SIGNATURE,
+        Fault::Status {
+            code: 404,
+            times: None,
+        },
+    );
+    let mut guest = pc_booting_from(&server, "verify off")
+        .word("lifeboot.verify=off")
+        .boot()?;
     wait_for_tiny(&mut guest)?;
     ensure!(guest.has_event("verify.off")?, "nobody was warned");
     guest.passed()

@@ -44,10 +44,21 @@ pub fn serve(server: &FaultServer, os: &OsImage) -> Result<()> {
 /// Waits for the tiny OS and checks that it is whole: its payload, an overlay as root, the running kernel's modules.
 pub fn wait_for_tiny(guest: &mut Guest) -> Result<Event> {
     let up = guest.wait_event("tiny.up", FULL_BOOT)?;
-    ensure!(up.u64("pid") == Some(1), "the real init is process {:?}", up.u64("pid"));
+    ensure!(
+        up.u64("pid") == Some(1),
+        "the real init is process {:?}",
+        up.u64("pid")
+    );
     ensure!(up.str("root").contains("overlay"), "root is {}", up.str("root"));
-    ensure!(up.str("payload") == payload_digest()?, "the payload has changed on its way: {}", up.str("payload"));
-    ensure!(field_is_true(&up, "modules"), "the modules of the running kernel are not visible");
+    ensure!(
+        up.str("payload") == payload_digest()?,
+        "the payload has changed on its way: {}",
+        up.str("payload")
+    );
+    ensure!(
+        field_is_true(&up, "modules"),
+        "the modules of the running kernel are not visible"
+    );
     ensure!(field_is_true(&up, "writable"), "the root cannot be written");
     Ok(up)
 }
@@ -55,8 +66,16 @@ pub fn wait_for_tiny(guest: &mut Guest) -> Result<Event> {
 /// Waits until the boot has failed at `stage` and is in rescue; returns the event.
 pub fn wait_for_failure(guest: &mut Guest, stage: &str) -> Result<Event> {
     let failed = guest.wait_event("boot.failed", FULL_BOOT)?;
-    ensure!(failed.str("stage") == stage, "failed at {}: {}", failed.str("stage"), failed.str("what"));
-    ensure!(!guest.has_event("handover.start")?, "an OS was started nevertheless");
+    ensure!(
+        failed.str("stage") == stage,
+        "failed at {}: {}",
+        failed.str("stage"),
+        failed.str("what")
+    );
+    ensure!(
+        !guest.has_event("handover.start")?,
+        "an OS was started nevertheless"
+    );
     Ok(failed)
 }
 
@@ -85,12 +104,23 @@ fn payload_digest() -> Result<String> {
             count => hasher.update(&buffer[..count]),
         }
     }
-    ensure!(child.wait().context("tar")?.success(), "{}: no payload", tarball.display());
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    ensure!(
+        child.wait().context("tar")?.success(),
+        "{}: no payload",
+        tarball.display()
+    );
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// SHA-256 of a file in hex.
 pub fn sha256(path: &std::path::Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

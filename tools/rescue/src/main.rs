@@ -87,7 +87,7 @@ fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
     }
     match Rescue::from_args(&["rescue"], &words) {
         Ok(rescue) => dispatch(rescue.command),
-        Err(exit) => early(&exit),
+        Err(exit) => early(&exit, words.first().copied().unwrap_or_default()),
     }
 }
 
@@ -125,13 +125,16 @@ fn screen() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// argh's own way out: help on standard output, bad usage on standard error with exit code 2.
-fn early(exit: &argh::EarlyExit) -> anyhow::Result<ExitCode> {
+/// argh's own way out: help on standard output, bad usage on standard error with exit code 2 and where to read on.
+fn early(exit: &argh::EarlyExit, command: &str) -> anyhow::Result<ExitCode> {
+    let said = exit.output.trim_end();
     if exit.status.is_ok() {
-        output::line(exit.output.trim_end())?;
+        output::line(said)?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::complain(exit.output.trim_end());
+    let known = Rescue::from_args(&["rescue"], &[command, "--help"]).is_err_and(|help| help.status.is_ok());
+    let next = if known { format!("rescue {command} --help") } else { "rescue help".to_owned() };
+    output::complain(&format!("rescue: {said}\nType '{next}' to see what can be typed."));
     Ok(ExitCode::from(2))
 }
 
