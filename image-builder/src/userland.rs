@@ -49,6 +49,11 @@ const ETC: &[(&str, &str)] = &[
         "passwd: files\ngroup: files\nhosts: files dns\n",
     ),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    // mount(8) without -t tries these; the kernel's own list only has what is loaded already.
+    (
+        "etc/filesystems",
+        "ext4\next3\next2\nvfat\nsquashfs\nbtrfs\nxfs\nf2fs\nexfat\nntfs3\niso9660\n",
+    ),
     ("etc/profile", PROFILE),
 ];
 

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Memory that is left for what runs beside an OS image in memory: the rescue system, the real init until it has freed the initramfs.
 const RESERVE: u64 = 48 << 20;
+/// Remembers that `lifeboot.debug=panic:` has been obeyed.
+const PANICKED: &str = "/run/lifeboot/panicked";
 /// The first pause between two tries of the whole list; doubled each time, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(300);
@@ -196,6 +198,15 @@ impl Boot {
 
     /// Says which stage begins; where `rd.break=` names it, waits for a person first.
     fn enter(&self, stage: Stage) {
+        if self.plan.panic_before == Some(stage) && std::fs::File::create_new(PANICKED).is_ok() {
+            #[expect(
+                clippy::panic,
+                reason = "asked for by lifeboot.debug=panic:STAGE, to show that a panic here does no harm"
+            )]
+            {
+                panic!("lifeboot.debug=panic:{stage}");
+            }
+        }
         if self.plan.break_before == Some(stage) {
             let text = format!("stopped before stage {stage} (rd.break); type 'rescue boot' to go on");
             self.reporter.event(

@@ -175,8 +175,13 @@ pub const KEYS: &[Key] = &[
     ),
     one(
         "lifeboot.syslog",
-        "HOST[:PORT]",
-        "Where events are sent as syslog datagrams (RFC 5424, UDP, port 514).",
+        "ADDRESS[:PORT]",
+        "An IP address that events are sent to as syslog datagrams (RFC 5424, UDP, port 514).",
+    ),
+    one(
+        "lifeboot.debug",
+        "panic:STAGE",
+        "Makes the pipeline panic once before that stage: for testing that this does no harm.",
     ),
 ];
 

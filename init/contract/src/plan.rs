@@ -59,6 +59,8 @@ pub struct Plan {
     pub events: Option<String>,
     /// HOST[:PORT] that gets the events as syslog.
     pub syslog: Option<String>,
+    /// The pipeline panics once before this stage.
+    pub panic_before: Option<Stage>,
     /// What this machine is.
     pub facts: Facts,
     /// Words that were not taken.
@@ -286,11 +288,7 @@ impl Plan {
             }
             "rd.luks.key" => self.luks_key(value)?,
             "rd.luks.options" => self.take_luks_options(value)?,
-            "rd.break" => {
-                let stage = Stage::from_name(value);
-                self.break_before =
-                    Some(stage.ok_or_else(|| format!("'{value}' is not a stage, which are {}", stages()))?);
-            }
+            "rd.break" => self.break_before = Some(stage(value)?),
             _ => {}
         }
         Ok(())
@@ -332,6 +330,12 @@ impl Plan {
                     .ok_or_else(|| format!("'{value}' is none of error, warn, info and debug"))?;
             }
             "lifeboot.events" => self.events = Some(filled(value)?.trim_start_matches("/dev/").to_owned()),
+            "lifeboot.debug" => {
+                let named = value
+                    .strip_prefix("panic:")
+                    .ok_or_else(|| format!("'{value}' is not panic:STAGE"))?;
+                self.panic_before = Some(stage(named)?);
+            }
             "lifeboot.syslog" => self.syslog = Some(filled(value)?),
             _ => return Err("is not a boot parameter of lifeboot".to_owned()),
         }
@@ -440,8 +444,14 @@ fn key_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn stages() -> String {
-    Stage::ALL.map(Stage::name).join(", ")
+fn stage(value: &str) -> Result<Stage, String> {
+    let known = || {
+        format!(
+            "'{value}' is not a stage, which are {}",
+            Stage::ALL.map(Stage::name).join(", ")
+        )
+    };
+    Stage::from_name(value).ok_or_else(known)
 }
 
 fn filled(value: &str) -> Result<String, String> {

@@ -46,9 +46,7 @@ impl Port {
     pub(super) fn write(&mut self) {
         if self.file.is_none() {
             let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            self.file = open(format!("/dev/{}", self.name), flags, Mode::empty())
-                .ok()
-                .map(File::from);
+            self.file = open(node(&self.name), flags, Mode::empty()).ok().map(File::from);
         }
         let Some(file) = &mut self.file else { return };
         while !self.unsent.is_empty() {
@@ -139,6 +137,22 @@ impl Outputs {
             .iter_mut()
             .chain(&mut self.events)
             .for_each(Port::write);
+    }
+}
+
+/// The device of a port. `virtio-ports/NAME` is a link that udev would make; there is none here, so the name is looked up.
+fn node(name: &str) -> String {
+    let wanted = name.strip_prefix("virtio-ports/");
+    let ports = fs::read_dir("/sys/class/virtio-ports")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let named = |port: &fs::DirEntry| {
+        fs::read_to_string(port.path().join("name")).is_ok_and(|text| Some(text.trim()) == wanted)
+    };
+    match wanted.and_then(|_| ports.into_iter().find(named)) {
+        Some(port) => format!("/dev/{}", port.file_name().to_string_lossy()),
+        None => format!("/dev/{name}"),
     }
 }
 

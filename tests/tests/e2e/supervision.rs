@@ -1,6 +1,6 @@
 //! PID 1 outlives everything it started.
 
-use crate::world::{BOOT, pc};
+use crate::world::{BOOT, pc, pc_booting_from, tiny_server, wait_for_tiny};
 use anyhow::{Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::guest::{Client, Guest, Peer};
@@ -65,6 +65,27 @@ fn a_fork_bomb_of_zombies_leaves_none() -> Result<()> {
         client.run(&["rescue", "status"])?.status == Some(0),
         "PID 1 does not answer"
     );
+    guest.passed()
+}
+
+#[test]
+fn a_pipeline_that_panics_is_started_again_and_boots() -> Result<()> {
+    let (server, _os) = tiny_server()?;
+    let mut guest = pc_booting_from(&server, "pipeline panic")
+        .word("lifeboot.debug=panic:fetch")
+        .boot()?;
+    let respawn = guest.wait_event("init.respawn", BOOT)?;
+    ensure!(
+        respawn.str("child") == "pipeline",
+        "{} was started again",
+        respawn.str("child")
+    );
+    ensure!(
+        respawn.str("reason").contains("panic"),
+        "the reason is {}",
+        respawn.str("reason")
+    );
+    wait_for_tiny(&mut guest)?;
     guest.passed()
 }
 

@@ -133,8 +133,14 @@ fn early(exit: &argh::EarlyExit, command: &str) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let known = Rescue::from_args(&["rescue"], &[command, "--help"]).is_err_and(|help| help.status.is_ok());
-    let next = if known { format!("rescue {command} --help") } else { "rescue help".to_owned() };
-    output::complain(&format!("rescue: {said}\nType '{next}' to see what can be typed."));
+    let next = if known {
+        format!("rescue {command} --help")
+    } else {
+        "rescue help".to_owned()
+    };
+    output::complain(&format!(
+        "rescue: {said}\nType '{next}' to see what can be typed."
+    ));
     Ok(ExitCode::from(2))
 }
 
