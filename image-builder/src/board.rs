@@ -60,6 +60,9 @@ pub struct Qemu {
     /// Put behind `args` under KVM; absent where the model knows no KVM.
     pub kvm_args: Option<Vec<String>>,
     pub device_tree: Option<String>,
+    /// Words the model needs on the kernel command line.
+    #[serde(default)]
+    pub append: Vec<String>,
     /// The device that is given `netdev=net0`.
     pub network: String,
     /// `sd`, or the device that is given `drive=`.

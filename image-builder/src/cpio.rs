@@ -123,63 +123,48 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry<'_>>, BadArchive> {
     let mut entries = Vec::new();
     let mut at = 0;
     loop {
-        let cut = BadArchive::CutShort {
-            at,
-            entries: entries.len(),
-        };
-        let header = bytes.get(at..at + HEADER).ok_or(cut)?;
-        let not = BadArchive::NotAnEntry {
-            at,
-            entries: entries.len(),
-        };
-        let fields = fields(header).ok_or(not)?;
-        let size = |index: usize| fields.get(index).map_or(0, |field: &u32| *field as usize);
-        let (name_size, data_size) = (size(11), size(6));
-        let name_from = at + HEADER;
-        let data_from = name_from + name_size + padding(HEADER + name_size);
-        let cut = BadArchive::CutShort {
-            at,
-            entries: entries.len(),
-        };
-        let (Some(name), Some(data)) = (
-            bytes.get(name_from..name_from + name_size),
-            bytes.get(data_from..data_from + data_size),
-        ) else {
-            return Err(cut);
-        };
-        let path = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
-        at = data_from + data_size + padding(data_size);
-        if path == TRAILER {
-            at += bytes
-                .get(at..)
-                .unwrap_or_default()
-                .iter()
-                .take_while(|byte| **byte == 0)
-                .count();
-            if at >= bytes.len() {
-                return Ok(entries);
-            }
+        let (entry, end) = entry(bytes, at, entries.len())?;
+        at = end;
+        if entry.path != TRAILER {
+            entries.push(entry);
             continue;
         }
-        let mode = fields.get(1).copied().unwrap_or_default();
-        let kind = TYPES
-            .iter()
-            .find(|(_, bits)| *bits == mode & 0o170_000)
-            .map_or('?', |(letter, _)| *letter);
-        let device = (
-            fields.get(9).copied().unwrap_or_default(),
-            fields.get(10).copied().unwrap_or_default(),
-        );
-        entries.push(Entry {
-            path,
-            node: Node {
-                kind,
-                mode: mode & 0o7777,
-                device,
-            },
-            data,
-        });
+        let rest = bytes.get(at..).unwrap_or_default();
+        at += rest.iter().take_while(|byte| **byte == 0).count();
+        if at >= bytes.len() {
+            return Ok(entries);
+        }
     }
+}
+
+/// The entry at a place, and where the next one begins.
+fn entry(bytes: &[u8], at: usize, entries: usize) -> Result<(Entry<'_>, usize), BadArchive> {
+    let part = |from: usize, length: usize| {
+        bytes
+            .get(from..from + length)
+            .ok_or(BadArchive::CutShort { at, entries })
+    };
+    let fields = fields(part(at, HEADER)?).ok_or(BadArchive::NotAnEntry { at, entries })?;
+    let field = |index: usize| fields.get(index).copied().unwrap_or_default();
+    let (name_size, data_size) = (field(11) as usize, field(6) as usize);
+    let name = part(at + HEADER, name_size)?;
+    let data_from = at + HEADER + name_size + padding(HEADER + name_size);
+    let data = part(data_from, data_size)?;
+    let path = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
+    let mode = field(1);
+    let kind = TYPES
+        .iter()
+        .find(|(_, bits)| *bits == mode & 0o170_000)
+        .map_or('?', |(letter, _)| *letter);
+    let node = Node {
+        kind,
+        mode: mode & 0o7777,
+        device: (field(9), field(10)),
+    };
+    Ok((
+        Entry { path, node, data },
+        data_from + data_size + padding(data_size),
+    ))
 }
 
 fn fields(header: &[u8]) -> Option<Vec<u32>> {
@@ -272,6 +257,30 @@ mod tests {
                 matches!(read(&bytes[..length]), Err(BadArchive::CutShort { .. })),
                 "{length}"
             );
+        }
+    }
+
+    #[test]
+    fn no_damage_makes_the_reader_panic() {
+        let bytes = sample();
+        // A fixed sequence (the constants of Knuth's MMIX), so that a failure can be repeated.
+        let mut state = 1_u64;
+        let mut next = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let digits = b"0123456789abcdefF\0\xff";
+        for _ in 0..20_000 {
+            let mut damaged = bytes.clone();
+            for _ in 0..1 + next(4) {
+                let at = next(damaged.len());
+                damaged[at] = digits[next(digits.len())];
+            }
+            if let Ok(entries) = read(&damaged) {
+                assert!(entries.iter().all(|entry| entry.data.len() <= bytes.len()));
+            }
         }
     }
 

@@ -168,67 +168,58 @@ fn signature(file: &Path, key: Option<&Path>) -> Result<Option<Signature>> {
 }
 
 fn text(findings: &Findings) -> String {
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+    let entries = format!("{}, {} bytes unpacked", findings.entries, findings.unpacked);
     let mut lines = vec![
         ("kind", findings.kind.to_owned()),
         ("size", format!("{} bytes", findings.size)),
-        (
-            "compression",
-            findings.compression.clone().unwrap_or_else(|| "none".to_owned()),
-        ),
-        (
-            "entries",
-            format!("{}, {} bytes unpacked", findings.entries, findings.unpacked),
-        ),
+        ("compression", or_none(&findings.compression)),
+        ("entries", entries),
     ];
     if findings.unnamed > 0 {
         lines.push(("not listed", format!("{} names are not UTF-8", findings.unnamed)));
     }
     if let Some(image) = &findings.image {
-        let ImageInfo {
-            name,
-            version,
-            board,
-            arch,
-            kernel,
-            build_time,
-            features,
-        } = image;
-        lines.push((
-            "image",
-            format!("{name} {version} for {board} ({arch}), built at {build_time}"),
-        ));
-        lines.push(("kernel", kernel.clone()));
-        lines.push(("features", features.join(" ")));
+        let (name, version, board) = (&image.name, &image.version, &image.board);
+        let made = format!(
+            "{name} {version} for {board} ({}), built at {}",
+            image.arch, image.build_time
+        );
+        lines.push(("image", made));
+        lines.push(("kernel", image.kernel.clone()));
+        lines.push(("features", image.features.join(" ")));
     }
     lines.extend(findings.system.clone().map(|system| ("system", system)));
-    lines.push(("init", findings.init.clone().unwrap_or_else(|| "none".to_owned())));
+    lines.push(("init", or_none(&findings.init)));
     for (release, count) in &findings.kernels {
         lines.push(("modules", format!("{count} for {release}")));
     }
-    if let Some(present) = findings.has_kernel {
-        lines.push((
-            "asked kernel",
-            if present {
-                "its modules are there"
-            } else {
-                "has no modules here"
-            }
-            .to_owned(),
-        ));
-    }
-    lines.push((
-        "signature",
-        match &findings.signature {
-            None => "none".to_owned(),
-            Some(Signature::Good(comment)) => format!("good: {comment}"),
-            Some(Signature::Bad(why)) => format!("bad: {why}"),
-            Some(Signature::NotChecked) => "there, not checked (--key)".to_owned(),
-        },
-    ));
+    let asked = |present| {
+        if present {
+            "its modules are there"
+        } else {
+            "has no modules here"
+        }
+    };
+    lines.extend(
+        findings
+            .has_kernel
+            .map(|present| ("asked kernel", asked(present).to_owned())),
+    );
+    lines.push(("signature", signature_text(findings.signature.as_ref())));
     let mut text: String = lines
         .iter()
         .map(|(name, value)| format!("{name:<13}{value}\n"))
         .collect();
     text.extend(findings.listing.iter().map(|line| format!("{line}\n")));
     text
+}
+
+fn signature_text(signature: Option<&Signature>) -> String {
+    match signature {
+        None => "none".to_owned(),
+        Some(Signature::Good(comment)) => format!("good: {comment}"),
+        Some(Signature::Bad(why)) => format!("bad: {why}"),
+        Some(Signature::NotChecked) => "there, not checked (--key)".to_owned(),
+    }
 }

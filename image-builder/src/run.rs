@@ -143,7 +143,7 @@ fn image_arguments(
         .map(|console| format!("console={console}"))
         .into_iter()
         .collect();
-    append.extend(arguments.append.iter().cloned());
+    append.extend(qemu.append.iter().chain(&arguments.append).cloned());
     let memory = arguments.memory.unwrap_or(qemu.memory);
     let mut words = vec!["-m".into(), memory.to_string(), "-kernel".into(), at("kernel")];
     words.extend([

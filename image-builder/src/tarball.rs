@@ -47,11 +47,7 @@ impl<W: Write> Walk<'_, W> {
         let path = self.top.join(below);
         let about = || path.display().to_string();
         let meta = fs::symlink_metadata(&path).with_context(about)?;
-        let name = if below.as_os_str().is_empty() {
-            Path::new("./")
-        } else {
-            below
-        };
+        let name = entry_name(below);
         let kind = meta.file_type();
         if kind.is_socket() {
             eprintln!(
@@ -77,40 +73,24 @@ impl<W: Write> Walk<'_, W> {
             let file = File::open(&path).with_context(about)?;
             return self.out.append_data(&mut header, name, file).with_context(about);
         }
-        header.set_size(0);
         if kind.is_symlink() {
             header.set_entry_type(EntryType::Symlink);
+            header.set_size(0);
             let target = fs::read_link(&path).with_context(about)?;
             return self
                 .out
                 .append_link(&mut header, name, target)
                 .with_context(about);
         }
-        if kind.is_dir() {
-            header.set_entry_type(EntryType::Directory);
-            self.out
-                .append_data(&mut header, name, std::io::empty())
-                .with_context(about)?;
-            return self.children(below);
-        }
-        header.set_entry_type(if kind.is_char_device() {
-            EntryType::Char
-        } else if kind.is_block_device() {
-            EntryType::Block
-        } else {
-            EntryType::Fifo
-        });
-        if !kind.is_fifo() {
-            header
-                .set_device_major(rustix::fs::major(meta.rdev()))
-                .with_context(about)?;
-            header
-                .set_device_minor(rustix::fs::minor(meta.rdev()))
-                .with_context(about)?;
-        }
+        without_contents(&mut header, &meta).with_context(about)?;
         self.out
             .append_data(&mut header, name, std::io::empty())
-            .with_context(about)
+            .with_context(about)?;
+        if kind.is_dir() {
+            self.children(below)
+        } else {
+            Ok(())
+        }
     }
 
     fn children(&mut self, below: &Path) -> Result<()> {
@@ -170,6 +150,32 @@ impl<W: Write> Walk<'_, W> {
             .append_pax_extensions(records)
             .with_context(|| path.display().to_string())
     }
+}
+
+/// The top itself is `./`, which sets the owner and mode of the image's root.
+fn entry_name(below: &Path) -> &Path {
+    if below.as_os_str().is_empty() {
+        Path::new("./")
+    } else {
+        below
+    }
+}
+
+/// Directories, device nodes and pipes.
+fn without_contents(header: &mut Header, meta: &Metadata) -> std::io::Result<()> {
+    header.set_size(0);
+    let kind = meta.file_type();
+    header.set_entry_type(match () {
+        () if kind.is_dir() => EntryType::Directory,
+        () if kind.is_char_device() => EntryType::Char,
+        () if kind.is_block_device() => EntryType::Block,
+        () => EntryType::Fifo,
+    });
+    if kind.is_char_device() || kind.is_block_device() {
+        header.set_device_major(rustix::fs::major(meta.rdev()))?;
+        header.set_device_minor(rustix::fs::minor(meta.rdev()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

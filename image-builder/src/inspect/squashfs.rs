@@ -106,40 +106,42 @@ struct Walked {
     unnamed: usize,
 }
 
+impl Walked {
+    fn note(&mut self, node: &Node<'_>, data: &Data<'_>, path: &str) {
+        let (kind, size) = match data {
+            Data::File(file) => ('f', file.size()),
+            Data::Dir(_) => ('d', 0),
+            Data::Symlink(_) => ('l', 0),
+            Data::BlockDev(..) => ('b', 0),
+            Data::CharDev(..) => ('c', 0),
+            Data::Fifo | Data::Socket => ('p', 0),
+        };
+        let mode = u32::from(node.mode() & 0o7777);
+        if kind == 'f' && mode & 0o111 != 0 {
+            self.paths.executable.insert(path.to_owned());
+        }
+        if let Data::Symlink(target) = data {
+            self.paths
+                .links
+                .insert(path.to_owned(), target.display().to_string());
+        }
+        self.entries.push(ListingEntry {
+            kind,
+            mode,
+            size,
+            path: path.to_owned(),
+        });
+    }
+}
+
 fn walk(node: &Node<'_>, path: &str, depth: usize, walked: &mut Walked) -> Result<()> {
     if depth > DEPTH {
         bail!("/{path}: more than {DEPTH} directories deep");
     }
     let about = || format!("/{path}");
     let data = node.data().with_context(about)?;
-    let mut size = 0;
-    let kind = match &data {
-        Data::File(file) => {
-            size = file.size();
-            if node.mode() & 0o111 != 0 {
-                walked.paths.executable.insert(path.to_owned());
-            }
-            'f'
-        }
-        Data::Dir(_) => 'd',
-        Data::Symlink(target) => {
-            walked
-                .paths
-                .links
-                .insert(path.to_owned(), target.display().to_string());
-            'l'
-        }
-        Data::BlockDev(..) => 'b',
-        Data::CharDev(..) => 'c',
-        Data::Fifo | Data::Socket => 'p',
-    };
     if !path.is_empty() {
-        walked.entries.push(ListingEntry {
-            kind,
-            mode: u32::from(node.mode() & 0o7777),
-            size,
-            path: path.to_owned(),
-        });
+        walked.note(node, &data, path);
     }
     let Data::Dir(children) = data else { return Ok(()) };
     for child in children {
