@@ -13,7 +13,11 @@ fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
         .write(true)
         .open(&path)?
         .set_len(64 << 20)?;
-    let mut guest = Guest::on(Board::Pi3, "Pi 3").disk(Disk::raw(path)).boot()?;
+    // QEMU resets this board the moment its watchdog is started (hw/misc/bcm2835_powermgt.c); the watchdog is tested on the pc.
+    let mut guest = Guest::on(Board::Pi3, "Pi 3")
+        .disk(Disk::raw(path))
+        .word("lifeboot.watchdog=off")
+        .boot()?;
     let client = guest.wait_ssh(Peer::Rescue, 300)?;
     let status = guest.status()?;
     ensure!(
@@ -25,7 +29,7 @@ fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
         status.model
     );
     let events = client.run(&["rescue", "log", "--json"])?.success()?.text();
-    for name in ["network.lease", "ssh.listening", "init.watchdog"] {
+    for name in ["network.lease", "ssh.listening"] {
         ensure!(events.contains(&format!("\"{name}\"")), "no {name} in:\n{events}");
     }
     let disks = client.run(&["rescue", "disks"])?.success()?.text();
