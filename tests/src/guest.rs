@@ -174,9 +174,17 @@ impl Guest {
                 if !ssh::answers(self.ssh_port) {
                     return Ok(None);
                 }
-                let outcome = client.run(&["true"])?;
+                // At the handover the rescue system may answer once more: it is told apart, and its key forgotten.
+                let outcome = match peer {
+                    Peer::Rescue => client.run(&["true"])?,
+                    Peer::FullOs => client.run(&["test ! -e /lifeboot.sentinel"])?,
+                };
                 last = outcome.errors();
-                Ok((outcome.status == Some(0)).then_some(()))
+                let there = outcome.status == Some(0);
+                if !there && peer == Peer::FullOs {
+                    client.forget_host()?;
+                }
+                Ok(there.then_some(()))
             })
             .with_context(|| format!("the client's last words: {}", last.trim()))
             .with_context(|| self.diagnosis())?;

@@ -32,7 +32,7 @@ struct Summary {
     fetch_s: f64,
     fetch_bytes_sent: u64,
     image_bytes: u64,
-    /// From `rescue boot` to the execution of the real init.
+    /// From the fetch's start, right after `rescue boot`, to the execution of the real init.
     handover_s: f64,
     /// From the execution of the real init to systemd's multi-user target.
     multi_user_s: f64,
@@ -230,11 +230,12 @@ impl Demo {
             let events = guest.events()?;
             let progress = events.iter().filter(|event| event.name.starts_with("fetch."));
             for event in progress.clone().skip(shown) {
-                println!(
-                    "  {:7.1} s  {}",
-                    seconds(event.ms),
-                    event.text.as_deref().unwrap_or(&event.name)
-                );
+                let text = match (&event.text, event.u64("bytes"), event.u64("of")) {
+                    (Some(text), ..) => text.clone(),
+                    (None, Some(bytes), Some(of)) => format!("{bytes} of {of} bytes"),
+                    (None, ..) => event.name.clone(),
+                };
+                println!("  {:7.1} s  {text}", seconds(event.ms));
             }
             shown = progress.clone().count();
             ensure!(

@@ -44,6 +44,19 @@ impl Client {
         }
     }
 
+    /// Forgets the host key met so far.
+    ///
+    /// # Errors
+    /// The file's.
+    pub(super) fn forget_host(&self) -> Result<()> {
+        match std::fs::remove_file(&self.known_hosts) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| self.known_hosts.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The same with another private key.
     #[must_use]
     pub fn identity(mut self, identity: impl Into<PathBuf>) -> Client {
