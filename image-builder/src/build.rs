@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::apt;
 use crate::archive::Archive;
+use crate::authority;
 use crate::board::Board;
 use crate::compose::{self, Given};
 use crate::compress::{Compression, Store};
@@ -69,6 +70,10 @@ pub struct Arguments {
     /// minisign public key an OS image must be signed with; may be given several times
     #[argh(option, arg_name = "file")]
     trusted_key: Vec<PathBuf>,
+    /// PEM certificates of a private authority that https servers may be signed by, beside those of feature tls; may be given
+    /// several times
+    #[argh(option, arg_name = "file")]
+    ca: Vec<PathBuf>,
     /// boot parameters to bake in, TOML
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
@@ -188,6 +193,9 @@ fn merged(arguments: &Arguments) -> Result<Recipe> {
     if !arguments.trusted_key.is_empty() {
         recipe.trusted_keys.clone_from(&arguments.trusted_key);
     }
+    if !arguments.ca.is_empty() {
+        recipe.ca.clone_from(&arguments.ca);
+    }
     if let Some(name) = &arguments.compression {
         recipe.compression = Some(Compression::named(name)?);
     }
@@ -219,6 +227,10 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
             .context("trusted key: no file name")?;
         trusted_keys.push((format!("{name}.pub"), recipe::public_text(path)?));
     }
+    let mut authorities = Vec::new();
+    for path in &recipe.ca {
+        authorities.extend(authority::read(path)?);
+    }
     Ok(Given {
         executable,
         authorized_keys: recipe
@@ -227,6 +239,7 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
             .map(recipe::public_text)
             .transpose()?,
         trusted_keys,
+        authorities,
         config: recipe.config.as_deref().map(checked_config).transpose()?,
     })
 }

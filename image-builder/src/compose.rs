@@ -19,6 +19,8 @@ pub struct Given {
     pub authorized_keys: Option<Vec<u8>>,
     /// minisign public keys, by file name.
     pub trusted_keys: Vec<(String, Vec<u8>)>,
+    /// PEM certificates that follow those of the features.
+    pub authorities: Vec<u8>,
     pub config: Option<Vec<u8>>,
 }
 
@@ -49,12 +51,10 @@ pub fn compose(
     modules(&mut archive, tree, board, features, kernel)?;
     userland::programs(&mut archive, tree, board.arch, features.values())?;
     userland::applets(&mut archive)?;
-    for directory in features
+    let directories = features
         .values()
-        .filter_map(|feature| feature.certificates.as_deref())
-    {
-        userland::certificates(&mut archive, tree, directory)?;
-    }
+        .filter_map(|feature| feature.certificates.as_deref());
+    userland::certificates(&mut archive, tree, directories, &given.authorities)?;
     archive.cut();
     archive.seal()?;
     Ok(archive)

@@ -6,6 +6,7 @@
 
 mod apt;
 mod archive;
+mod authority;
 mod board;
 mod build;
 mod compose;

@@ -28,6 +28,8 @@ pub struct Recipe {
     pub features: Option<Vec<Spanned<String>>>,
     pub authorized_keys: Option<PathBuf>,
     pub trusted_keys: Vec<PathBuf>,
+    /// PEM files of certificate authorities, beside those of feature `tls`.
+    pub ca: Vec<PathBuf>,
     pub config: Option<PathBuf>,
     pub compression: Option<Compression>,
     pub level: Option<i32>,
@@ -43,6 +45,7 @@ impl Recipe {
             executable,
             authorized_keys,
             trusted_keys,
+            ca,
             config,
             ..
         } = &mut recipe;
@@ -50,6 +53,7 @@ impl Recipe {
             .into_iter()
             .flatten()
             .chain(trusted_keys)
+            .chain(ca)
         {
             *file = base.join(&*file);
         }
@@ -150,13 +154,15 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_recipe() {
-        let (keep, path) = recipe("executable = \"rescue\"\ntrusted-keys = [\"a.pub\", \"/b.pub\"]\n");
+        let (keep, path) =
+            recipe("executable = \"rescue\"\ntrusted-keys = [\"a.pub\", \"/b.pub\"]\nca = [\"ca.pem\"]\n");
         let recipe = Recipe::read(&path).unwrap();
         assert_eq!(recipe.executable.unwrap(), keep.path().join("rescue"));
         assert_eq!(
             recipe.trusted_keys,
             [keep.path().join("a.pub"), PathBuf::from("/b.pub")]
         );
+        assert_eq!(recipe.ca, [keep.path().join("ca.pem")]);
     }
 
     #[test]

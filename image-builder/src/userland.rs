@@ -161,17 +161,29 @@ pub fn programs<'f>(
     Ok(())
 }
 
-/// The CA bundle: every certificate of the directory, one after the other.
-pub fn certificates(archive: &mut Archive, tree: &Tree, directory: &str) -> Result<()> {
+/// The CA bundle: every certificate of the directories, then those given, one after the other. Without any there is no bundle.
+pub fn certificates<'a>(
+    archive: &mut Archive,
+    tree: &Tree,
+    directories: impl Iterator<Item = &'a str>,
+    given: &[u8],
+) -> Result<()> {
     let mut bundle = Vec::new();
-    for name in tree.names(directory).iter().filter(|name| name.ends_with(".crt")) {
-        bundle.extend(tree.read(&format!("{directory}/{name}"))?);
-        if bundle.last() != Some(&b'\n') {
-            bundle.push(b'\n');
+    for directory in directories {
+        let before = bundle.len();
+        for name in tree.names(directory).iter().filter(|name| name.ends_with(".crt")) {
+            bundle.extend(tree.read(&format!("{directory}/{name}"))?);
+            if bundle.last() != Some(&b'\n') {
+                bundle.push(b'\n');
+            }
+        }
+        if bundle.len() == before {
+            bail!("{directory}: no certificates in it");
         }
     }
+    bundle.extend_from_slice(given);
     if bundle.is_empty() {
-        bail!("{directory}: no certificates in it");
+        return Ok(());
     }
     archive.file(
         "etc/ssl/certs/ca-certificates.crt",

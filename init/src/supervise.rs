@@ -78,14 +78,7 @@ impl Sink for Inbox {
 
 /// Runs as PID 1. Never returns; it becomes the real init, or restarts or switches off the machine.
 pub fn run() -> ! {
-    let mut init = match catch_unwind(Init::start) {
-        Ok(init) => init,
-        // Without a plan there are still the defaults: a network, the keys in the image, a shell.
-        Err(_) => Init::with(Plan {
-            refusal: Some("making the plan panicked".into()),
-            ..Plan::default()
-        }),
-    };
+    let mut init = catch_unwind(Init::start).unwrap_or_else(|_| Init::without_plan());
     loop {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| init.turn())) {
             let message = panic_message(&*panic);
@@ -125,6 +118,23 @@ impl Init {
             init.complain("child.error", chain(&error));
         }
         init.note_sentinel(&whole);
+        init.note_plan();
+        init.listen();
+        init.spawn_all();
+        init
+    }
+
+    /// When making the plan panicked there are still the defaults: a network, the keys in the image, a shell.
+    fn without_plan() -> Init {
+        let keys = std::fs::read_to_string(image::AUTHORIZED_KEYS).unwrap_or_default();
+        let mut plan = Plan { watchdog_s: Some(15), ..Plan::default() };
+        plan.ssh.authorized_keys = keys.lines().map(str::to_owned).collect();
+        plan.refuse("making the plan panicked".to_owned());
+        let stored = plan::store(&plan);
+        let mut init = Init::with(plan);
+        if let Err(error) = stored {
+            init.complain("child.error", chain(&error));
+        }
         init.note_plan();
         init.listen();
         init.spawn_all();

@@ -1,13 +1,16 @@
 //! An HTTP/1.1 server that misbehaves on demand and counts what it sent.
 //!
 //! Listens on loopback only; a guest reaches it through QEMU's user network as 10.0.2.2. What is not told to go wrong is
-//! done properly: keep-alive, HEAD, Range with ETag and If-Range. The one thing a reader would get wrong: body bytes are
-//! counted as they are written to the socket, so a cut connection may count a little more than the client read.
+//! done properly: keep-alive, HEAD, Range with ETag and If-Range, and TLS in front of it all where asked for. The one thing a reader would get wrong: body bytes are
+//! counted as they are written (before TLS), so a cut connection may count a little more than the client read.
 
 mod connection;
+mod tls;
 
+use crate::fixtures::keys::TlsFiles;
 use crate::process::may_fail;
 use anyhow::{Context, Result};
+use rustls::ServerConfig;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -117,6 +120,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Shared {
     entries: Mutex<BTreeMap<String, Entry>>,
+    tls: Option<Arc<ServerConfig>>,
     closed: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
 }
@@ -146,6 +150,20 @@ impl FaultServer {
     /// No port could be bound.
     pub fn start() -> Result<FaultServer> {
         let mut server = FaultServer::away()?;
+        server.appear()?;
+        Ok(server)
+    }
+
+    /// Starts on a free port of loopback and speaks https there.
+    ///
+    /// # Errors
+    /// The certificate cannot be used, or no port could be bound.
+    pub fn start_https(certificate: &TlsFiles) -> Result<FaultServer> {
+        let mut server = FaultServer::away()?;
+        server.shared = Arc::new(Shared {
+            tls: Some(tls::config(certificate)?),
+            ..Shared::default()
+        });
         server.appear()?;
         Ok(server)
     }
@@ -255,12 +273,19 @@ impl FaultServer {
 
     /// Where a guest finds `path`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{HOST_SEEN_BY_GUEST}:{}{path}", self.port)
+        format!("{}://{HOST_SEEN_BY_GUEST}:{}{path}", self.scheme(), self.port)
     }
 
     /// Where a program on this machine finds `path`.
     pub fn local_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme(), self.port)
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self.shared.tls {
+            Some(_) => "https",
+            None => "http",
+        }
     }
 }
 

@@ -178,6 +178,62 @@ fn a_private_key_never_goes_into_an_image() {
     }
 }
 
+/// PEM as far as the builder looks: a SEQUENCE of one INTEGER, which tells certificates apart.
+fn certificate(number: char) -> String {
+    format!("-----BEGIN CERTIFICATE-----\nMAMCA{number}E=\n-----END CERTIFICATE-----\n")
+}
+
+#[test]
+fn given_authorities_follow_those_of_the_feature_or_stand_alone() {
+    let system = System::new();
+    let (one, two) = (certificate('Q'), certificate('g'));
+    system.file("one.pem", format!("of our company\n{one}").as_bytes());
+    system.file("two.pem", two.as_bytes());
+    let path = |name: &str| system.path(name).display().to_string();
+    let bundled = |text: &str| {
+        let archive = zstd::decode_all(system.initramfs().as_slice()).unwrap();
+        // In the archive a file begins behind the NUL bytes that end and pad its name.
+        let wanted = format!("\0{text}");
+        archive
+            .windows(wanted.len())
+            .any(|window| window == wanted.as_bytes())
+    };
+    let (first, second) = (path("one.pem"), path("two.pem"));
+    assert_eq!(system.build(&["--ca", &first, "--ca", &second]).err, "");
+    assert!(bundled(&format!("certificate A\n{one}{two}")));
+    assert_eq!(system.build(&["--features", "core", "--ca", &first]).err, "");
+    assert!(bundled(&one));
+    assert!(!bundled("certificate A\n"));
+    system.file("recipe.toml", b"ca = [\"two.pem\"]\n");
+    let recipe = path("recipe.toml");
+    assert_eq!(system.build(&["--features", "core", "--recipe", &recipe]).err, "");
+    assert!(bundled(&two));
+    assert_eq!(system.build(&["--features", "core"]).err, "");
+    assert!(!bundled("-----BEGIN"));
+}
+
+#[test]
+fn an_authority_without_a_certificate_is_named() {
+    let system = System::new();
+    system.file("ca.der", b"\x30\x82\x01");
+    system.file("ca.key", b"-----BEGIN PRIVATE KEY-----\n");
+    for (file, why) in [
+        ("ca.der", "no PEM certificate in it"),
+        ("ca.key", "holds a private key"),
+        ("nowhere.pem", "No such file"),
+    ] {
+        let path = system.path(file).display().to_string();
+        let built = system.build(&["--ca", &path]);
+        assert_eq!(built.code, 1);
+        assert!(
+            built.err.starts_with(&format!("image-builder: {path}: ")) && built.err.contains(why),
+            "{}",
+            built.err
+        );
+        assert!(!system.path("out").exists());
+    }
+}
+
 #[test]
 fn boot_parameters_the_device_would_not_take_are_refused() {
     let system = System::new();

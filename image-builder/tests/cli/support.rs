@@ -143,10 +143,12 @@ impl System {
             "core,tool".into(),
         ]);
         words.extend(["--out".into(), path("out")]);
-        // A word given later wins over the same one given earlier only if it is given once.
+        // What is given takes the place of what stands here; a flag given several times stays so.
+        let mut usual = words.len();
         for pair in more.chunks(2) {
-            if let Some(at) = words.iter().position(|word| word == pair[0]) {
+            if let Some(at) = words[..usual].iter().position(|word| word == pair[0]) {
                 words.drain(at..at + 2);
+                usual -= 2;
             }
             words.extend(pair.iter().map(|word| (*word).to_owned()));
         }

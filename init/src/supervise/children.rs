@@ -119,6 +119,13 @@ impl Child {
         self.put_off()
     }
 
+    /// It was ended behind this table's back.
+    pub(super) fn lost(&mut self) {
+        if self.running.is_some() {
+            self.ended();
+        }
+    }
+
     fn put_off(&mut self) -> u64 {
         let pause = (FIRST_PAUSE_MS << self.failures.min(10)).min(LAST_PAUSE_MS);
         self.failures += 1;

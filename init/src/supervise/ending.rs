@@ -48,7 +48,8 @@ impl Init {
         end_all_processes();
         let watchdog_lives = self.pass_watchdog(root);
         let failed = handover::run(root, &self.reporter());
-        // Still here: the machine goes on as a rescue system.
+        // Still here: the machine goes on as a rescue system. The children were ended and reaped on the way out.
+        self.children.iter_mut().for_each(super::children::Child::lost);
         if watchdog_lives {
             self.next_pet_ms = 0;
         }

@@ -111,6 +111,7 @@ pub fn image(board: Board) -> Result<String> {
         .join(profile())
         .join("rescue");
     let builder = image_builder();
+    let authority = keys::tls(keys::KNOWN_AUTHORITY)?.authority;
     let said_before = dir.join("build.log");
     let stamp = dir.join("built-from");
     let from = digest(&[
@@ -118,6 +119,7 @@ pub fn image(board: Board) -> Result<String> {
         &fs::read(&builder).with_context(|| builder.display().to_string())?,
         &fs::read(keys_dir().join("authorized_keys")).context("authorized_keys")?,
         &fs::read(keys_dir().join(keys::TRUSTED).with_extension("pub")).context("the trusted key")?,
+        &fs::read(&authority).with_context(|| authority.display().to_string())?,
     ]);
     if fs::read_to_string(&stamp).is_ok_and(|text| text == from) {
         return Ok(fs::read_to_string(&said_before).unwrap_or_default());
@@ -134,6 +136,7 @@ pub fn image(board: Board) -> Result<String> {
     command
         .arg("--trusted-key")
         .arg(keys_dir().join(keys::TRUSTED).with_extension("pub"));
+    command.arg("--ca").arg(&authority);
     let said = process::run_with(&mut command, b"")?
         .success()
         .with_context(|| process::shown(&command))?

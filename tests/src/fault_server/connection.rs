@@ -1,5 +1,6 @@
 //! One connection of the server: requests in, answers with their faults out.
 
+use super::tls::Wire;
 use super::{Content, Entry, Fault, Shared};
 use crate::process::may_fail;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Result, Write};
@@ -43,20 +44,27 @@ struct Body {
 
 /// Serves a connection until it ends.
 pub(super) fn serve(connection: &TcpStream, shared: &Shared) {
-    let mut reader = BufReader::new(connection);
     // Whatever ends a connection ends it for the client too; there is nobody here to tell.
-    while let Ok(Some(request)) = read_request(&mut reader) {
-        if !matches!(answer(connection, shared, &request), Ok(KeepAlive::Yes)) {
-            break;
-        }
-    }
+    may_fail("a connection", converse(connection, shared));
     may_fail("closing a connection", connection.shutdown(Shutdown::Both));
 }
 
-#[derive(PartialEq)]
+fn converse(connection: &TcpStream, shared: &Shared) -> Result<()> {
+    let mut wire = BufReader::new(Wire::over(connection, shared.tls.as_ref())?);
+    while let Some(request) = read_request(&mut wire)? {
+        match answer(wire.get_mut(), connection, shared, &request)? {
+            KeepAlive::Yes => {}
+            KeepAlive::No => return wire.get_mut().end(),
+            KeepAlive::Cut => break,
+        }
+    }
+    Ok(())
+}
+
 enum KeepAlive {
     Yes,
     No,
+    Cut,
 }
 
 fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
@@ -102,7 +110,12 @@ fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((first.parse().ok()?, last))
 }
 
-fn answer(mut connection: &TcpStream, shared: &Shared, request: &Request) -> Result<KeepAlive> {
+fn answer(
+    wire: &mut Wire<'_>,
+    connection: &TcpStream,
+    shared: &Shared,
+    request: &Request,
+) -> Result<KeepAlive> {
     let answer = {
         let mut entries = shared.entries();
         let missing = !entries.contains_key(&request.path);
@@ -126,11 +139,17 @@ fn answer(mut connection: &TcpStream, shared: &Shared, request: &Request) -> Res
         head.push_str("Connection: close\r\n");
     }
     head.push_str("\r\n");
-    connection.write_all(head.as_bytes())?;
+    wire.write_all(head.as_bytes())?;
     if let Some(body) = answer.body.filter(|_| !head_only) {
-        send(connection, shared, request, &body)?;
+        send(wire, shared, request, &body)?;
+        if body.stall.is_some() {
+            while !shared.closed.load(Ordering::SeqCst) && still_there(connection) {
+                std::thread::sleep(LOOK);
+            }
+            return Ok(KeepAlive::Cut);
+        }
         if body.cut.is_some() {
-            return Ok(KeepAlive::No);
+            return Ok(KeepAlive::Cut);
         }
     }
     Ok(if ends { KeepAlive::No } else { KeepAlive::Yes })
@@ -257,7 +276,7 @@ fn decide(entry: &mut Entry, request: &Request) -> Answer {
     }
 }
 
-fn send(mut connection: &TcpStream, shared: &Shared, request: &Request, body: &Body) -> Result<()> {
+fn send(wire: &mut Wire<'_>, shared: &Shared, request: &Request, body: &Body) -> Result<()> {
     let mut sent = 0;
     let limit = body.cut.into_iter().chain(body.stall).min();
     let length = (body.end - body.start).min(limit.unwrap_or(u64::MAX));
@@ -276,7 +295,7 @@ fn send(mut connection: &TcpStream, shared: &Shared, request: &Request, body: &B
                 *byte ^= 0x01;
             }
         }
-        connection.write_all(&buffer)?;
+        wire.write_all(&buffer)?;
         sent += count;
         if let Some(entry) = shared.entries().get_mut(&request.path) {
             entry.stats.body_bytes += count;
@@ -284,12 +303,6 @@ fn send(mut connection: &TcpStream, shared: &Shared, request: &Request, body: &B
         if let Some((_, pause)) = body.drip {
             std::thread::sleep(pause);
         }
-    }
-    if body.stall.is_some() {
-        while !shared.closed.load(Ordering::SeqCst) && still_there(connection) {
-            std::thread::sleep(LOOK);
-        }
-        return Err(Error::from(ErrorKind::ConnectionAborted));
     }
     Ok(())
 }

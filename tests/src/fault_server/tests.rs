@@ -1,4 +1,7 @@
 use super::*;
+use crate::fixtures::keys;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::io::{Read, Write};
 
 const PATH: &str = "/file";
@@ -196,4 +199,51 @@ fn a_connection_serves_several_requests() {
     let (_, rest) = ask(&server, request);
     assert!(rest.starts_with(b"abcHTTP/1.1 404 "));
     assert_eq!(server.stats("/none").requests, 1);
+}
+
+/// Asks over TLS, trusting `authority`; reads until the server ends the session in order.
+fn ask_over_tls(server: &FaultServer, authority: &TlsFiles, request: &str) -> std::io::Result<Vec<u8>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&authority.authority).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::from(std::net::IpAddr::V4(HOST_SEEN_BY_GUEST));
+    let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    let mut stream = rustls::StreamOwned::new(session, connection);
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn over_tls_all_is_the_same_for_who_knows_the_authority_and_a_cut_is_not_an_end() {
+    let known = keys::tls(keys::KNOWN_AUTHORITY).unwrap();
+    let unknown = keys::tls(keys::UNKNOWN_AUTHORITY).unwrap();
+    let server = FaultServer::start_https(&known).unwrap();
+    assert!(server.url(PATH).starts_with("https://10.0.2.2:"));
+    server.serve_bytes(PATH, body());
+    let request = format!("GET {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let answer = ask_over_tls(&server, &known, &request).unwrap();
+    assert!(answer.ends_with(&body()));
+    let refused = ask_over_tls(&server, &unknown, &request).unwrap_err();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+    assert_eq!(server.stats(PATH).requests, 1);
+    server.fault(
+        PATH,
+        Fault::CutAfter {
+            bytes: 70_000,
+            times: 1,
+        },
+    );
+    let cut = ask_over_tls(&server, &known, &request).unwrap_err();
+    assert_eq!(cut.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(server.stats(PATH).body_bytes, 270_000);
 }

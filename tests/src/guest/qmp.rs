@@ -1,5 +1,6 @@
 //! QEMU's control socket, one command a connection.
 
+use crate::deadline::Deadline;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +10,10 @@ use std::time::Duration;
 
 /// Gives a command and waits for its answer.
 pub(super) fn command(dir: &Path, name: &str, arguments: &Value) -> Result<()> {
-    let socket = UnixStream::connect(dir.join("qmp")).context("QEMU's control socket")?;
+    let path = dir.join("qmp");
+    // A guest that has only just been started makes it in a moment.
+    let socket =
+        Deadline::after(20).wait_for("QEMU's control socket", || Ok(UnixStream::connect(&path).ok()))?;
     socket
         .set_read_timeout(Some(Duration::from_secs(20)))
         .context("QEMU's control socket")?;

@@ -8,6 +8,7 @@ use lifeboot_contract::event::Stage;
 use lifeboot_contract::status::Phase;
 use lifeboot_tests::artefacts::tiny_os;
 use lifeboot_tests::fault_server::{Fault, FaultServer};
+use lifeboot_tests::fixtures::keys;
 use lifeboot_tests::guest::{Board, Peer};
 use std::time::Duration;
 
@@ -126,6 +127,48 @@ fn a_server_that_is_away_leaves_a_rescue_by_ssh_and_is_used_when_it_appears() ->
     }
     server.appear()?;
     wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+/// A server of the tiny OS over https, its certificate signed by `authority`.
+fn https_server(authority: &str) -> Result<FaultServer> {
+    let server = FaultServer::start_https(&keys::tls(authority)?)?;
+    crate::world::serve(&server, &tiny_os(Board::PcX86_64)?)?;
+    Ok(server)
+}
+
+#[test]
+fn an_image_over_https_boots_when_its_authority_is_in_the_image() -> Result<()> {
+    let server = https_server(keys::KNOWN_AUTHORITY)?;
+    let mut guest = pc_booting_from(&server, "https").boot()?;
+    wait_for_tiny(&mut guest)?;
+    let length = std::fs::metadata(tiny_os(Board::PcX86_64)?.squashfs)?.len();
+    ensure!(
+        server.stats(OS).body_bytes == length,
+        "{} of {length} bytes sent",
+        server.stats(OS).body_bytes
+    );
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn an_https_server_of_an_unknown_authority_is_refused() -> Result<()> {
+    let server = https_server(keys::UNKNOWN_AUTHORITY)?;
+    let mut guest = pc_booting_from(&server, "https of an unknown authority").boot()?;
+    wait_for_failure(&mut guest, "fetch")?;
+    // It was there and answered, or there would have been retries; and it was not told what is wanted.
+    ensure!(!guest.has_event("fetch.retry")?, "it was asked again");
+    for path in [OS, SIGNATURE] {
+        ensure!(server.stats(path).requests == 0, "{path} was asked for");
+    }
+    guest.wait_ssh(Peer::Rescue, BOOT)?;
+    match guest.status()?.phase {
+        Phase::Failed { failure, .. } => ensure!(failure.stage == Stage::Fetch, "{failure}"),
+        // The pause is over and it tries once more.
+        Phase::Booting { .. } => {}
+        other => anyhow::bail!("it is {other:?}"),
+    }
     guest.passed()
 }
 

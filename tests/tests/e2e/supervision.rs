@@ -1,8 +1,10 @@
 //! PID 1 outlives everything it started.
 
-use crate::world::{BOOT, pc, pc_booting_from, tiny_server, wait_for_tiny};
+use crate::world::{BOOT, FULL_BOOT, OS, pc, pc_booting_from, tiny_server, wait_for_tiny};
 use anyhow::{Result, ensure};
 use lifeboot_tests::deadline::Deadline;
+use lifeboot_tests::fault_server::FaultServer;
+use lifeboot_tests::fixtures::disk::Disks;
 use lifeboot_tests::guest::{Client, Guest, Peer};
 
 /// Prints `PID COMMAND…` of each child of PID 1 that is a program.
@@ -86,6 +88,31 @@ fn a_pipeline_that_panics_is_started_again_and_boots() -> Result<()> {
         respawn.str("reason")
     );
     wait_for_tiny(&mut guest)?;
+    guest.passed()
+}
+
+#[test]
+fn an_init_that_cannot_be_executed_leaves_a_rescue_that_is_reached() -> Result<()> {
+    let server = FaultServer::start()?;
+    let disks = Disks::new("no-interpreter")?;
+    // Everything about it is right, but the interpreter of its init is not there.
+    let image = disks.squashfs("broken.squashfs", "#!/no/such/interpreter\n")?;
+    server.serve_file(OS, &image)?;
+    let mut guest = pc_booting_from(&server, "no interpreter")
+        .word("lifeboot.verify=off")
+        .boot()?;
+    let failed = guest.wait_event("handover.failed", FULL_BOOT)?;
+    ensure!(
+        failed.str("what").contains("/sbin/init"),
+        "it says: {}",
+        failed.str("what")
+    );
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let mounts = client
+        .run(&["cat /proc/mounts; ls /sys/class /dev/null"])?
+        .success()?
+        .text();
+    ensure!(mounts.contains("devtmpfs /dev "), "no /dev in {mounts}");
     guest.passed()
 }
 
