@@ -44,6 +44,8 @@ struct Init {
     clients: Vec<Client>,
     children: Vec<Child>,
     ready: Option<ReadyRoot>,
+    /// How often the real init could not be executed.
+    failed_handovers: u32,
     /// A person said `rescue boot`; forgotten when the next session begins.
     go_on: bool,
     /// What is due at which time on the boot clock.
@@ -127,7 +129,10 @@ impl Init {
     /// When making the plan panicked there are still the defaults: a network, the keys in the image, a shell.
     fn without_plan() -> Init {
         let keys = std::fs::read_to_string(image::AUTHORIZED_KEYS).unwrap_or_default();
-        let mut plan = Plan { watchdog_s: Some(15), ..Plan::default() };
+        let mut plan = Plan {
+            watchdog_s: Some(15),
+            ..Plan::default()
+        };
         plan.ssh.authorized_keys = keys.lines().map(str::to_owned).collect();
         plan.refuse("making the plan panicked".to_owned());
         let stored = plan::store(&plan);
@@ -158,6 +163,7 @@ impl Init {
             clients: Vec::new(),
             children: Vec::new(),
             ready: None,
+            failed_handovers: 0,
             go_on: false,
             due: None,
             watchdog: None,
@@ -365,6 +371,11 @@ impl Init {
         // A pipeline whose root stands has nothing more to do; it would begin again.
         if self.ready.is_none() {
             self.order(Order::GoOn);
+            let pipeline = self
+                .children
+                .iter_mut()
+                .filter(|child| child.kind == Kind::Pipeline);
+            pipeline.for_each(Child::hurry);
         }
         match &self.status.phase {
             Phase::Held { source } => format!("starting {source} now; this session ends"),

@@ -243,7 +243,7 @@ pub const NAMES: [(&str, &str); 54] = [
     ("boot.held", "holds (count), who (list)"),
     ("boot.deadline", "lifeboot.deadline passed: seconds"),
     ("handover.start", "init, root"),
-    ("handover.failed", "what"),
+    ("handover.failed", "what, next_try_ms"),
     ("ssh.listening", "port, fingerprint, keys (count)"),
     ("ssh.off", "sshd does not run: what"),
     ("ssh.login", "user, key, peer"),

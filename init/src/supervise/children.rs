@@ -126,6 +126,17 @@ impl Child {
         }
     }
 
+    /// Not before `ms` from now; returns when that is.
+    pub(super) fn postpone(&mut self, ms: u64) -> u64 {
+        self.next_start_ms = self.next_start_ms.max(now_ms() + ms);
+        self.next_start_ms
+    }
+
+    /// As soon as possible.
+    pub(super) fn hurry(&mut self) {
+        self.next_start_ms = 0;
+    }
+
     fn put_off(&mut self) -> u64 {
         let pause = (FIRST_PAUSE_MS << self.failures.min(10)).min(LAST_PAUSE_MS);
         self.failures += 1;

@@ -1,5 +1,6 @@
 //! The ways out: the real init, a restart, or off.
 
+use super::children::Kind;
 use super::{Ending, Init};
 use crate::report::{chain, now_ms, unheeded};
 use crate::stage::handover;
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Time between the request to end and the order to.
 const TERM_PATIENCE: Duration = Duration::from_millis(300);
+/// The pause after the first handover that failed, doubled by each further one, up to the last.
+const FIRST_PAUSE_MS: u64 = 10_000;
+const LAST_PAUSE_MS: u64 = 300_000;
 /// What the real init gets to open the watchdog in; as much as a Pi's hardware allows.
 const SYSTEMD_WATCHDOG: &str = "/run/systemd/system.conf.d/50-lifeboot-watchdog.conf";
 
@@ -53,12 +57,24 @@ impl Init {
         if watchdog_lives {
             self.next_pet_ms = 0;
         }
+        // A system that cannot be started is no reason to be cut off again and again: the pauses grow.
+        self.failed_handovers += 1;
+        let pause = (FIRST_PAUSE_MS << (self.failed_handovers - 1).min(10)).min(LAST_PAUSE_MS);
+        let pipeline = self
+            .children
+            .iter_mut()
+            .filter(|child| child.kind == Kind::Pipeline);
+        let next_try_ms = pipeline.map(|child| child.postpone(pause)).max();
         let event = Event::new(now_ms(), Level::Error, "handover.failed").with("what", failed.to_string());
-        self.record(event.text(failed.to_string()));
+        self.record(
+            event
+                .with("next_try_ms", pause)
+                .text(format!("{failed}; next try in {} s", pause / 1000)),
+        );
         self.status.phase = Phase::Failed {
             failure: failed,
             since_ms: now_ms(),
-            next_try_ms: None,
+            next_try_ms,
         };
         self.go_on = false;
     }
