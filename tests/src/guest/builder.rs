@@ -124,6 +124,7 @@ pub struct GuestBuilder {
     board: Board,
     name: String,
     memory_mb: u32,
+    processors: Option<u32>,
     words: Vec<String>,
     disks: Vec<Disk>,
     files: Option<BootFiles>,
@@ -142,6 +143,7 @@ impl GuestBuilder {
                 Board::Pi3 => 1024,
                 _ => 512,
             },
+            processors: None,
             words: vec![format!("console={}", board.console())],
             disks: Vec::new(),
             files: None,
@@ -157,6 +159,12 @@ impl GuestBuilder {
         if self.board != Board::Pi3 {
             self.memory_mb = memory;
         }
+        self
+    }
+
+    /// Another number of processors than the board's.
+    pub fn processors(mut self, count: u32) -> GuestBuilder {
+        self.processors = Some(count);
         self
     }
 
@@ -257,6 +265,9 @@ impl GuestBuilder {
         let mut command = Command::new(board.qemu());
         command.args(board.machine());
         command.args(["-accel", "tcg,thread=multi", "-m", &self.memory_mb.to_string()]);
+        if let Some(processors) = self.processors {
+            command.args(["-smp", &processors.to_string()]);
+        }
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         command
             .arg("-kernel")
