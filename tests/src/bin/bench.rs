@@ -367,7 +367,7 @@ fn bring_curl(board: Board, client: &Client) -> Result<()> {
     let archive = tiny::packages(board, "curl")?;
     let mut unpack = client.command(
         &[],
-        &["mkdir /c && tar -C /c -xf - && mkdir -p /c/dev && mount -o bind /dev /c/dev"],
+        &["mkdir /c && tar -C /c -xf - && mkdir -p /c/dev && mount -o bind /dev /c/dev && cd /c && for l in bin sbin lib lib64; do [ -e $l ] || [ ! -d usr/$l ] || ln -s usr/$l $l; done; chroot /c /usr/bin/curl --version"],
     );
     process::run_with(&mut unpack, &archive)?
         .success()
