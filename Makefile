@@ -31,11 +31,13 @@ images: dependencies
 
 test: images
 	@$(STEP) 'unit, pipeline and command line' cargo test --quiet --workspace --exclude lifeboot-tests
-	@$(STEP) 'end to end' cargo test --package lifeboot-tests -- --test-threads=2
+	@$(STEP) 'harness' cargo test --quiet --package lifeboot-tests --lib
+	@$(STEP) 'end to end' cargo test --package lifeboot-tests --test e2e -- --test-threads=2
 
 test-all: images
 	@$(STEP) 'unit, pipeline and command line' cargo test --quiet --workspace --exclude lifeboot-tests -- --include-ignored
-	@$(STEP) 'end to end' cargo test --package lifeboot-tests -- --test-threads=2 --include-ignored
+	@$(STEP) 'harness' cargo test --quiet --package lifeboot-tests --lib
+	@$(STEP) 'end to end' cargo test --package lifeboot-tests --test e2e -- --test-threads=2 --include-ignored
 
 lint: dependencies
 	@$(STEP) 'rustfmt' cargo fmt --all --check
