@@ -42,6 +42,9 @@ fn boots_to_multi_user(board: Board) -> Result<()> {
     guest.wait_event("verify.done", FULL_BOOT)?;
     guest.wait_event("handover.start", FULL_BOOT)?;
     let client = wait_for_multi_user(&mut guest, "overlay")?;
+    if board == Board::PcX86_64 {
+        has_the_watchdog(&client)?;
+    }
     let mounts = client.run(&["cat", "/proc/mounts"])?.success()?.text();
     ensure!(mounts.contains("squashfs"), "no squashfs in {mounts}");
     // What held the rescue system must have been freed: its programs are in no process any more.
@@ -64,6 +67,19 @@ fn an_arm_guest_boots_a_debian_to_multi_user() -> Result<()> {
 #[test]
 fn a_pc_boots_a_debian_to_multi_user() -> Result<()> {
     boots_to_multi_user(Board::PcX86_64)
+}
+
+/// The hardware's timer keeps running through the handover, and systemd takes it over.
+fn has_the_watchdog(client: &Client) -> Result<()> {
+    let words = ["systemctl", "show", "--value", "-p", "RuntimeWatchdogUSec"];
+    let timeout = client.run(&words)?.success()?.text();
+    ensure!(timeout.trim() == "15s", "systemd's watchdog is set to {timeout}");
+    let state = client
+        .run(&["cat", "/sys/class/watchdog/watchdog0/state"])?
+        .success()?
+        .text();
+    ensure!(state.trim() == "active", "the watchdog is {state}");
+    Ok(())
 }
 
 #[test]
