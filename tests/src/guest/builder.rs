@@ -75,8 +75,8 @@ impl Board {
     fn machine(self) -> &'static [&'static str] {
         match self {
             Board::VirtArm64 => &["-M", "virt", "-cpu", "cortex-a72", "-smp", "2"],
-            // One processor: with two, about one emulated boot in seventy dies before init, when the kernel patches its own code
-            // and QEMU's other processor still runs the old translation ("Oops: int3" in sched_clock_cpu).
+            // One processor: with two, an emulated boot was seen to die before init, probably because the kernel patched its own
+            // code while QEMU's other processor still ran the old translation ("Oops: int3" in sched_clock_cpu).
             Board::PcX86_64 => &["-M", "q35", "-cpu", "max", "-smp", "1"],
             Board::Pi3 => &["-M", "raspi3b"],
         }
