@@ -147,7 +147,10 @@ impl Sink for ClientSink {
     fn event(&self, event: Event) {
         let Ok(mut guard) = self.client.lock() else { return };
         if guard.is_none() {
-            *guard = Client::connect().ok();
+            match Client::connect() {
+                Ok(client) => *guard = Some(client),
+                Err(error) => return unheeded("control socket", Err::<(), _>(error)),
+            }
         }
         let sent = guard
             .as_mut()
