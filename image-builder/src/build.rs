@@ -9,8 +9,6 @@ use argh::FromArgs;
 use lifeboot_contract::config::Config;
 use lifeboot_contract::image::ImageInfo;
 use lifeboot_contract::plan::Plan;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::apt;
 use crate::archive::Archive;
@@ -21,7 +19,8 @@ use crate::compress::{Compression, Store};
 use crate::elf;
 use crate::feature::{self, Features};
 use crate::kernel::Kernel;
-use crate::packages::{self, Freshness, Package, Request, hex};
+use crate::output::{self, Built};
+use crate::packages::{self, Freshness, Package, Request};
 use crate::recipe::{self, Recipe};
 use crate::report;
 use crate::tree::Tree;
@@ -100,23 +99,6 @@ pub struct Arguments {
     kernel_config: Option<PathBuf>,
 }
 
-/// `manifest.json`: what was built, out of what.
-#[derive(Debug, Serialize)]
-struct Manifest<'a> {
-    image: &'a ImageInfo,
-    compression: Compression,
-    consoles: &'a [String],
-    files: Vec<Written>,
-    packages: &'a [Package],
-}
-
-#[derive(Debug, Serialize)]
-struct Written {
-    name: String,
-    size: usize,
-    sha256: String,
-}
-
 /// What the archive is made from.
 struct Sources {
     tree: Tree,
@@ -153,16 +135,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .map(|cache| Store::new(cache.join("packed")));
     let level = recipe.level.unwrap_or(compression.default_level());
     let packed = compression.pack_segments(&segments, level, store.as_ref())?;
-    write_out(
-        &arguments.out,
-        &board,
-        &sources,
-        &kernel,
-        &info,
+    let built = Built {
+        board: &board,
+        tree: &sources.tree,
+        packages: &sources.packages,
+        kernel: &kernel,
+        kernel_image: kernel.read()?,
+        initramfs: packed,
         compression,
-        &packed,
-    )?;
-    tell(&arguments.out, &archive, packed.len(), started);
+        archive: &archive,
+        info: &info,
+    };
+    output::write(&built, &arguments.out)?;
+    tell(&arguments.out, &archive, built.initramfs.len(), started);
     Ok(())
 }
 
@@ -304,55 +289,6 @@ fn build_time(recipe: &Recipe, kernel: &Kernel, tree: &Tree) -> Result<u64> {
         Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text}")),
         Err(_) => kernel.packed_at(tree),
     }
-}
-
-fn write_out(
-    out: &Path,
-    board: &Board,
-    sources: &Sources,
-    kernel: &Kernel,
-    info: &ImageInfo,
-    compression: Compression,
-    packed: &[u8],
-) -> Result<()> {
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let mut files = Vec::new();
-    let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
-        replace_file(&out.join(name), bytes)?;
-        files.push(Written {
-            name: name.to_owned(),
-            size: bytes.len(),
-            sha256: hex(&Sha256::digest(bytes)),
-        });
-        Ok(())
-    };
-    let file = &kernel.file;
-    write(
-        "kernel",
-        &fs::read(file).with_context(|| file.display().to_string())?,
-    )?;
-    write(&format!("initramfs.cpio.{}", compression.extension()), packed)?;
-    for name in &board.device_trees {
-        write(name, &kernel.device_tree(&sources.tree, name)?)?;
-    }
-    let manifest = Manifest {
-        image: info,
-        compression,
-        consoles: &board.consoles,
-        files,
-        packages: &sources.packages,
-    };
-    let mut text = serde_json::to_vec_pretty(&manifest)?;
-    text.push(b'\n');
-    replace_file(&out.join("manifest.json"), &text)
-}
-
-/// Whole or not at all: a reader never sees half of it.
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = path.with_file_name(format!(".{name}.new"));
-    fs::write(&fresh, bytes).with_context(|| fresh.display().to_string())?;
-    fs::rename(&fresh, path).with_context(|| path.display().to_string())
 }
 
 fn tell(out: &Path, archive: &Archive, packed: usize, started: Instant) {

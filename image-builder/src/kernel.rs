@@ -55,6 +55,11 @@ impl Kernel {
         }
     }
 
+    /// The kernel's file, whole.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        fs::read(&self.file).with_context(|| self.file.display().to_string())
+    }
+
     /// A device tree of this kernel by file name, in any vendor's directory.
     pub fn device_tree(&self, tree: &Tree, name: &str) -> Result<Vec<u8>> {
         let places = [

@@ -18,6 +18,7 @@ mod inspect;
 mod kernel;
 mod list;
 mod modules;
+mod output;
 mod packages;
 mod plan;
 mod recipe;

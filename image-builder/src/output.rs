@@ -1,0 +1,105 @@
+//! What a build leaves in its directory: kernel and initramfs for every board, and what the board's own boot loader
+//! takes beside them. Each other output is one file under `output/` that writes from the same [`Built`].
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lifeboot_contract::image::ImageInfo;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::archive::Archive;
+use crate::board::Board;
+use crate::compress::Compression;
+use crate::kernel::Kernel;
+use crate::packages::{Package, hex};
+use crate::tree::Tree;
+
+/// A finished build in memory, before anything of it is written.
+#[derive(Debug)]
+pub struct Built<'a> {
+    pub board: &'a Board,
+    /// Where kernel, device trees and firmware were taken from.
+    pub tree: &'a Tree,
+    pub packages: &'a [Package],
+    pub kernel: &'a Kernel,
+    /// The kernel's file as the tree has it.
+    pub kernel_image: Vec<u8>,
+    /// Compressed.
+    pub initramfs: Vec<u8>,
+    pub compression: Compression,
+    /// The initramfs's entries: what takes how much.
+    pub archive: &'a Archive,
+    pub info: &'a ImageInfo,
+}
+
+/// A file that was written, as `manifest.json` has it.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    /// Relative to the output directory.
+    pub name: String,
+    pub size: usize,
+    pub sha256: String,
+}
+
+/// `manifest.json`: what was built, out of what.
+#[derive(Debug, Serialize)]
+struct Manifest<'a> {
+    image: &'a ImageInfo,
+    compression: Compression,
+    consoles: &'a [String],
+    files: Vec<Written>,
+    packages: &'a [Package],
+}
+
+/// Writes all of it, the manifest last.
+pub fn write(built: &Built, out: &Path) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let mut files = vec![
+        put(out, "kernel", &built.kernel_image)?,
+        put(out, &built.initramfs_name(), &built.initramfs)?,
+    ];
+    for name in &built.board.device_trees {
+        files.push(put(out, name, &built.kernel.device_tree(built.tree, name)?)?);
+    }
+    let manifest = Manifest {
+        image: built.info,
+        compression: built.compression,
+        consoles: &built.board.consoles,
+        files,
+        packages: built.packages,
+    };
+    let mut text = serde_json::to_vec_pretty(&manifest)?;
+    text.push(b'\n');
+    replace_file(&out.join("manifest.json"), &text)
+}
+
+impl Built<'_> {
+    /// `initramfs.cpio.` and what it was compressed with.
+    pub fn initramfs_name(&self) -> String {
+        format!("initramfs.cpio.{}", self.compression.extension())
+    }
+}
+
+/// Writes one output; directories above it are made.
+pub fn put(out: &Path, name: &str, bytes: &[u8]) -> Result<Written> {
+    let path = out.join(name);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    }
+    replace_file(&path, bytes)?;
+    Ok(Written {
+        name: name.to_owned(),
+        size: bytes.len(),
+        sha256: hex(&Sha256::digest(bytes)),
+    })
+}
+
+/// Whole or not at all: a reader never sees half of it.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.new"));
+    fs::write(&fresh, bytes).with_context(|| fresh.display().to_string())?;
+    fs::rename(&fresh, path).with_context(|| path.display().to_string())
+}
