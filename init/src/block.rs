@@ -3,6 +3,8 @@
 //! util-linux's `blkid` does the probing: it knows every file system and partition table there is. What is ours is the waiting:
 //! a device is looked for again only when the kernel's list of them has changed or somebody says so.
 
+pub use crate::sys::block_device::{discard, reread_partitions};
+
 use crate::report::{chain, failure};
 use lifeboot_contract::control::Order;
 use lifeboot_contract::event::{Failure, Stage};
@@ -133,20 +135,39 @@ pub fn fstype(device: &Path) -> io::Result<Option<String>> {
     ])
 }
 
+/// Every device of that name that is there now, sorted.
+///
+/// # Errors
+/// `blkid` could not be run.
+pub fn find_all(id: &BlockId) -> io::Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = match id {
+        BlockId::Path(_) => find(id)?.into_iter().collect(),
+        id => blkid_lines(&["-c", "/dev/null", "-o", "device", "-t", &id.to_string()])?
+            .into_iter()
+            .map(PathBuf::from)
+            .collect(),
+    };
+    found.sort();
+    Ok(found)
+}
+
 fn blkid(args: &[&str]) -> io::Result<Option<String>> {
+    Ok(blkid_lines(args)?.into_iter().next())
+}
+
+fn blkid_lines(args: &[&str]) -> io::Result<Vec<String>> {
     let output = Command::new("/usr/sbin/blkid")
         .args(args)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .map_err(|error| io::Error::new(error.kind(), format!("blkid: {error}")))?;
-    let text = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    Ok((output.status.success() && !text.is_empty()).then_some(text))
+    if !output.status.success() {
+        return Ok(Vec::new());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// Waits until a device is there.

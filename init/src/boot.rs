@@ -6,6 +6,7 @@
 
 use crate::block::Orders;
 use crate::control::PipelineSink;
+use crate::key_partition;
 use crate::report::{FailureExt, Reporter, failure, now_ms};
 use crate::stage::{devices, fetch, mount, plan, verify};
 use crate::uplink::Uplink;
@@ -33,7 +34,7 @@ pub fn run() -> std::io::Result<std::convert::Infallible> {
     let (sink, orders) = PipelineSink::connect()?;
     let plan = Arc::new(plan::stored()?);
     let build_time = plan::image_info(Path::new("/")).build_time;
-    let boot = Boot {
+    let mut boot = Boot {
         plan,
         orders: Orders::new(orders),
         reporter: Reporter::new(Arc::new(sink)),
@@ -52,7 +53,7 @@ pub fn run() -> std::io::Result<std::convert::Infallible> {
 /// What the stages do to a machine; tests put a fake one here.
 trait World {
     /// The stages that are done once, whatever is booted.
-    fn prepare(&mut self, boot: &Boot) -> Result<(), Failure>;
+    fn prepare(&mut self, boot: &mut Boot) -> Result<(), Failure>;
     /// The stages that make a root of a source.
     fn root(&mut self, boot: &Boot, source: &Source) -> Result<ReadyRoot, Failure>;
 }
@@ -71,12 +72,13 @@ struct Ground {
 }
 
 impl World for Machine {
-    fn prepare(&mut self, boot: &Boot) -> Result<(), Failure> {
+    fn prepare(&mut self, boot: &mut Boot) -> Result<(), Failure> {
         if self.ground.is_some() {
             return Ok(());
         }
         boot.enter(Stage::Devices);
         let devices = devices::run(&boot.plan, &boot.reporter)?;
+        boot.replan(&devices);
         boot.enter(Stage::Network);
         let uplink = Uplink::start(boot.plan.clone(), self.build_time, &boot.reporter);
         let (keys, notes) = verify::TrustedKeys::load(Path::new(TRUSTED_KEYS));
@@ -135,7 +137,7 @@ struct Boot {
 
 impl Boot {
     /// Tries until a root stands, or until it is clear that there is none to stand.
-    fn until_ready(&self, world: &mut dyn World) {
+    fn until_ready(&mut self, world: &mut dyn World) {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -166,13 +168,14 @@ impl Boot {
     }
 
     /// One pass over the list of roots. `None`: there is nothing to boot.
-    fn attempt(&self, world: &mut dyn World, attempts: u32) -> Result<Option<ReadyRoot>, Failure> {
+    fn attempt(&mut self, world: &mut dyn World, attempts: u32) -> Result<Option<ReadyRoot>, Failure> {
         world.prepare(self)?;
         if let Some(refusal) = &self.plan.refusal {
             return Err(failure(Stage::Plan, refusal.clone()).hint("'rescue log' has every note"));
         }
         let mut last = None;
-        for source in &self.plan.roots {
+        let plan = self.plan.clone();
+        for source in &plan.roots {
             let event = self
                 .reporter
                 .debug("boot.attempt")
@@ -194,6 +197,20 @@ impl Boot {
             }
         }
         last.map_or(Ok(None), Err)
+    }
+
+    /// Reads the key partition where there is to be one, and goes on with the plan that follows from it.
+    fn replan(&mut self, devices: &devices::Devices) {
+        if self.plan.key_partition.is_none() {
+            return;
+        }
+        key_partition::run(&self.plan, devices, &self.reporter);
+        match plan::again(&self.plan) {
+            Ok(plan) => self.plan = Arc::new(plan),
+            Err(error) => self.reporter.ignore("plan.json", Err::<(), _>(error)),
+        }
+        devices.also(&self.plan);
+        self.reporter.report(Report::Replanned);
     }
 
     /// Says which stage begins; where `rd.break=` names it, waits for a person first.

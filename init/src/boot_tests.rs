@@ -15,7 +15,7 @@ struct Fake {
 }
 
 impl World for Fake {
-    fn prepare(&mut self, boot: &Boot) -> Result<(), Failure> {
+    fn prepare(&mut self, boot: &mut Boot) -> Result<(), Failure> {
         self.prepared += 1;
         boot.enter(Stage::Devices);
         if self.prepared <= self.prepare_fails {
@@ -96,7 +96,7 @@ impl Bench {
 
 #[test]
 fn the_first_root_that_works_is_taken() {
-    let bench = bench("root=http://a/x root=LABEL=b");
+    let mut bench = bench("root=http://a/x root=LABEL=b");
     let mut world = Fake::default();
     bench.boot.until_ready(&mut world);
     assert_eq!(bench.ready().unwrap().source, "http://a/x");
@@ -105,7 +105,7 @@ fn the_first_root_that_works_is_taken() {
 
 #[test]
 fn a_root_that_fails_gives_way_to_the_next_without_a_pause() {
-    let bench = bench("root=http://a/x root=LABEL=b");
+    let mut bench = bench("root=http://a/x root=LABEL=b");
     let mut world = Fake {
         failing: vec![("http://a/x", Stage::Fetch, 1)],
         ..Fake::default()
@@ -125,7 +125,7 @@ fn a_root_that_fails_gives_way_to_the_next_without_a_pause() {
 #[test]
 fn every_stage_may_fail_once_and_the_boot_still_comes_up() {
     for stage in [Stage::Network, Stage::Fetch, Stage::Verify, Stage::Mount] {
-        let bench = bench("root=http://a/x");
+        let mut bench = bench("root=http://a/x");
         let mut world = Fake {
             failing: vec![("http://a/x", stage, 1)],
             ..Fake::default()
@@ -134,7 +134,7 @@ fn every_stage_may_fail_once_and_the_boot_still_comes_up() {
         assert!(bench.ready().is_some(), "{stage}");
         assert_eq!(bench.failures()[0].0.stage, stage);
     }
-    let bench = bench("root=http://a/x");
+    let mut bench = bench("root=http://a/x");
     let mut world = Fake {
         prepare_fails: 1,
         ..Fake::default()
@@ -145,7 +145,7 @@ fn every_stage_may_fail_once_and_the_boot_still_comes_up() {
 
 #[test]
 fn the_list_is_tried_again_with_growing_pauses() {
-    let bench = bench("root=http://a/x");
+    let mut bench = bench("root=http://a/x");
     let mut world = Fake {
         failing: vec![("http://a/x", Stage::Fetch, 4)],
         ..Fake::default()
@@ -158,7 +158,7 @@ fn the_list_is_tried_again_with_growing_pauses() {
 
 #[test]
 fn without_a_root_nothing_is_tried_and_rescue_stays() {
-    let bench = bench("");
+    let mut bench = bench("");
     let mut world = Fake::default();
     bench.boot.until_ready(&mut world);
     assert!(world.tried.is_empty() && bench.memory.reports().contains(&Report::Idle));
@@ -166,7 +166,7 @@ fn without_a_root_nothing_is_tried_and_rescue_stays() {
 
 #[test]
 fn a_refused_plan_tries_no_root_but_prepares_the_machine() {
-    let bench = bench("root=http://a/x lifeboot.verify=of");
+    let mut bench = bench("root=http://a/x lifeboot.verify=of");
     bench.orders.send(Order::GoOn).unwrap();
     let mut world = Fake::default();
     assert_eq!(bench.boot.attempt(&mut world, 1).unwrap_err().stage, Stage::Plan);
@@ -175,7 +175,7 @@ fn a_refused_plan_tries_no_root_but_prepares_the_machine() {
 
 #[test]
 fn after_the_last_try_only_a_person_starts_another() {
-    let bench = bench("root=http://a/x lifeboot.retry=1");
+    let mut bench = bench("root=http://a/x lifeboot.retry=1");
     let mut world = Fake {
         failing: vec![("http://a/x", Stage::Fetch, 2)],
         ..Fake::default()
@@ -194,7 +194,7 @@ fn after_the_last_try_only_a_person_starts_another() {
 
 #[test]
 fn rd_break_stops_before_its_stage_until_told() {
-    let bench = bench("root=LABEL=b rd.break=mount");
+    let mut bench = bench("root=LABEL=b rd.break=mount");
     bench.orders.send(Order::Nudge).unwrap();
     bench.orders.send(Order::GoOn).unwrap();
     bench.boot.until_ready(&mut Fake::default());

@@ -7,6 +7,7 @@
 pub mod block;
 pub mod boot;
 pub mod control;
+pub mod key_partition;
 pub mod modules;
 pub mod report;
 pub mod supervise;

@@ -12,7 +12,7 @@ use consoles::Outputs;
 use lifeboot_contract::control::{Order, ReadyRoot, Reply, Report, Request};
 use lifeboot_contract::event::{Event, Level};
 use lifeboot_contract::image;
-use lifeboot_contract::plan::{Hold, OnFailure, Plan};
+use lifeboot_contract::plan::{Hold, Note, OnFailure, Plan};
 use lifeboot_contract::status::{Phase, SshStatus, Status};
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +25,7 @@ mod children;
 mod clients;
 mod consoles;
 mod ending;
+mod keys;
 mod mounts;
 mod turn;
 
@@ -52,6 +53,8 @@ struct Init {
     due: Option<(u64, Ending)>,
     watchdog: Option<Watchdog>,
     next_pet_ms: u64,
+    /// When the ssh server is started at the latest, while it waits for a key partition.
+    sshd_due_ms: Option<u64>,
     deadline_ms: Option<u64>,
     /// Events from code that runs inside this process.
     inbox: Arc<Inbox>,
@@ -168,6 +171,7 @@ impl Init {
             due: None,
             watchdog: None,
             next_pet_ms: 0,
+            sshd_due_ms: None,
             inbox: Arc::default(),
         }
     }
@@ -213,7 +217,12 @@ impl Init {
                 .with("roots", roots)
                 .with("verify", verify),
         );
-        for note in self.plan.notes.clone() {
+        self.note_words(self.plan.notes.clone(), self.plan.refusal.clone());
+    }
+
+    /// Says which words were not taken.
+    fn note_words(&mut self, notes: Vec<Note>, refusal: Option<String>) {
+        for note in notes {
             let text = format!("boot parameter {}: {}", note.key, note.what);
             self.status.warnings.push(text.clone());
             let event = Event::new(now_ms(), Level::Error, "plan.note")
@@ -221,7 +230,7 @@ impl Init {
                 .with("what", note.what);
             self.record(event.text(text));
         }
-        if let Some(what) = self.plan.refusal.clone() {
+        if let Some(what) = refusal {
             self.record(Event::new(now_ms(), Level::Error, "plan.failed").with("what", what));
         }
     }
@@ -248,13 +257,7 @@ impl Init {
     }
 
     fn spawn_all(&mut self) {
-        if self.plan.ssh.authorized_keys.is_empty() {
-            let what = "no key may log in: none is in the image and lifeboot.ssh-key= is not given";
-            let event = Event::new(now_ms(), Level::Warn, "ssh.off").with("what", what);
-            self.record(event.text(format!("sshd does not run: {what}")));
-        } else {
-            self.children.push(Child::new(Kind::Sshd));
-        }
+        self.plan_sshd();
         self.children.push(Child::new(Kind::Pipeline));
         for tty in self.outputs.consoles() {
             self.children.push(Child::new(Kind::Console(tty)));
@@ -289,12 +292,6 @@ impl Init {
                     port,
                     fingerprint: event.str("fingerprint").to_owned(),
                 });
-            }
-            // A console may have come with its driver.
-            "devices.done" => {
-                for tty in self.outputs.rescan() {
-                    self.children.push(Child::new(Kind::Console(tty)));
-                }
             }
             "verify.off" => {
                 if let Some(text) = &event.text
@@ -398,6 +395,7 @@ impl Init {
     fn report(&mut self, report: Report) {
         match report {
             Report::Stage(stage) => self.status.phase = Phase::Booting { stage },
+            Report::Replanned => self.replanned(),
             Report::Addresses(addresses) => self.status.addresses = addresses,
             Report::Hostname(name) => self.status.hostname = name,
             Report::Waiting(volumes) if volumes.is_empty() => {}

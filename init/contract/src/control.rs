@@ -64,6 +64,8 @@ pub enum SessionKind {
 pub enum Report {
     /// A stage begins.
     Stage(Stage),
+    /// The search for a key partition has ended, and the plan has been made anew with what it holds.
+    Replanned,
     /// The machine's addresses are now these.
     Addresses(Vec<Address>),
     /// The host name is now this.

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 54] = [
+pub const NAMES: [(&str, &str); 57] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -203,6 +203,15 @@ pub const NAMES: [(&str, &str); 54] = [
     ("devices.module", "a kernel module was loaded: module, ms"),
     ("devices.done", "modules (count), ms"),
     ("devices.failed", "what"),
+    ("keys.done", "the key partition was read: device, files (list)"),
+    (
+        "keys.absent",
+        "no key partition appeared in time: wanted, seconds",
+    ),
+    (
+        "keys.failed",
+        "a key partition, or a file of it, was not taken: what",
+    ),
     ("network.link", "interface, mac, carrier (bool)"),
     ("network.discover", "a DHCP discover was sent: interface, try"),
     (
@@ -244,7 +253,10 @@ pub const NAMES: [(&str, &str); 54] = [
     ("boot.deadline", "lifeboot.deadline passed: seconds"),
     ("handover.start", "init, root"),
     ("handover.failed", "what, next_try_ms"),
-    ("ssh.listening", "port, fingerprint, keys (count)"),
+    (
+        "ssh.listening",
+        "port, fingerprint, keys (count), host_key (generated or key-partition)",
+    ),
     ("ssh.off", "sshd does not run: what"),
     ("ssh.login", "user, key, peer"),
     ("ssh.refused", "user, peer, what"),

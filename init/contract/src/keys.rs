@@ -112,6 +112,12 @@ pub const KEYS: &[Key] = &[
         "How an OS image proves itself: a minisign signature by a key in the image (the default), the SHA-256 given here, or \
          not at all - which is said on every console.",
     ),
+    many(
+        "lifeboot.min-version",
+        "NAME:VERSION",
+        "An OS image proved by signature must carry one of these names and at least this version (numbers with dots between them) in \
+         its signed comment, so that an old image cannot be put in the place of a newer one. Lock it together with `lifeboot.verify`.",
+    ),
     one(
         "lifeboot.overlay",
         "tmpfs[:SIZE] | DEVICE | none",
@@ -142,6 +148,18 @@ pub const KEYS: &[Key] = &[
         "lifeboot.watchdog",
         "SECONDS | off",
         "Timeout of the hardware watchdog. Default: 15 where there is one.",
+    ),
+    one(
+        "lifeboot.key-partition",
+        "LABEL=… | UUID=… | PARTUUID=… | PARTLABEL=… | /dev/… | off",
+        "A FAT file system with this machine's own `ssh_host_ed25519_key`, `authorized_keys` and `config.toml`, each optional; it is \
+         read before the network and the ssh server begin, see boot.md. Default: off, since whoever can plug in a disk of that name \
+         could log in.",
+    ),
+    one(
+        "lifeboot.key-wait",
+        "SECONDS",
+        "How long the boot waits for the key partition to appear (0 to 600). Default: 10.",
     ),
     many(
         "lifeboot.ssh-key",
@@ -217,10 +235,10 @@ const HEAD: &str = "\
 
 The same words are read from the kernel command line and from `/etc/lifeboot/config.toml` in the image, where they are TOML keys
 (`lifeboot.verify = \"required\"`, `root = [\"http://a/os.squashfs\", \"LABEL=rescue\"]`). The command line wins, word by word: a `root=` there
-replaces the whole list of the file. `locked = [\"lifeboot.verify\", \"lifeboot.ssh-key\"]` in the file makes those words deaf to the command line.
+replaces the whole list of the file. A key partition's `config.toml` (see `lifeboot.key-partition`) stands between the two. `locked = [\"lifeboot.verify\", \"lifeboot.ssh-key\"]` in the image's file makes those words deaf to both.
 
 A `lifeboot.*` word that is not listed here is reported and ignored. A value that cannot be understood is reported too; where running on with
-the default could run the wrong thing (`root`, `lifeboot.verify`, `lifeboot.overlay`, `rd.luks.*`), the boot is refused and the machine stays in
+the default could run the wrong thing (`root`, `init`, `lifeboot.verify`, `lifeboot.min-version`, `lifeboot.overlay`, `rd.luks.*`), the boot is refused and the machine stays in
 rescue.
 
 | Word | Meaning |

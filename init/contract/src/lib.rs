@@ -11,10 +11,12 @@ pub mod control;
 pub mod event;
 pub mod image;
 pub mod ip;
+pub mod key_partition;
 pub mod keys;
 pub mod plan;
 pub mod status;
 pub mod template;
+pub mod version;
 pub mod words;
 
 mod root;

@@ -8,11 +8,17 @@
 use crate::config::Config;
 use crate::event::{Level, Stage};
 use crate::ip::{self, Directive, Vlan};
+use crate::key_partition::{self, KeyFiles};
 use crate::template::{Facts, Template};
+use crate::version::MinVersion;
 use crate::words::{self, Word};
 use serde::{Deserialize, Serialize};
+use values::{absolute, address, choice, filled, number, public_key, stage};
+
+mod values;
 
 pub use crate::root::{BlockId, Overlay, Source, Verify};
+pub(crate) use values::key_lines;
 
 /// What the boot will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +41,9 @@ pub struct Plan {
     pub break_before: Option<Stage>,
     /// How an OS image proves itself.
     pub verify: Verify,
+    /// The names and least versions that a signed image may have; empty: any.
+    #[serde(default)]
+    pub min_versions: Vec<MinVersion>,
     /// Where its writable layer lives.
     pub overlay: Overlay,
     /// Whether sessions hold the handover.
@@ -47,6 +56,10 @@ pub struct Plan {
     pub deadline_s: Option<u64>,
     /// Timeout of the watchdog in seconds; `None`: leave it alone.
     pub watchdog_s: Option<u32>,
+    /// Where this machine's own keys lie; looked for before the network and the ssh server.
+    pub key_partition: Option<BlockId>,
+    /// Seconds it may take to appear.
+    pub key_wait_s: u64,
     /// The ssh server.
     pub ssh: Ssh,
     /// The host name, if it is not the lease's.
@@ -189,16 +202,32 @@ pub struct Note {
 impl Plan {
     /// Makes the plan. `keys` are the lines of the baked authorized_keys file.
     pub fn make(cmdline: &str, config: &Config, facts: Facts, keys: &str) -> Plan {
+        Plan::with_key_files(cmdline, config, facts, keys, &KeyFiles::default())
+    }
+
+    /// Makes the plan with what a key partition says.
+    pub fn with_key_files(
+        cmdline: &str,
+        config: &Config,
+        facts: Facts,
+        keys: &str,
+        files: &KeyFiles,
+    ) -> Plan {
         let (given, args) = words::split(cmdline);
         let mut plan = Plan {
             facts,
             watchdog_s: Some(15),
+            key_wait_s: key_partition::WAIT_S,
             init_args: args,
             log: Level::Info,
             ..Plan::default()
         };
         plan.ssh.authorized_keys = key_lines(keys);
-        let words = merge(given, config, &mut plan.notes);
+        plan.ssh
+            .authorized_keys
+            .extend(files.keys(config, &mut plan.notes));
+        let config = files.over(config, &mut plan.notes);
+        let words = merge(given, &config, &mut plan.notes);
         plan.contradictions(&words);
         for word in &words {
             if let Err(what) = plan.take(word) {
@@ -218,9 +247,14 @@ impl Plan {
     }
 
     fn complain(&mut self, key: &str, what: String) {
-        if matches!(key, "root" | "lifeboot.verify" | "lifeboot.overlay" | "init")
-            || key.starts_with("rd.luks.")
-        {
+        let decides = [
+            "root",
+            "init",
+            "lifeboot.verify",
+            "lifeboot.min-version",
+            "lifeboot.overlay",
+        ];
+        if decides.contains(&key) || key.starts_with("rd.luks.") {
             self.refuse(format!("{key}: {what}"));
         }
         self.notes.push(Note {
@@ -296,7 +330,6 @@ impl Plan {
 
     fn take_own(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
-            "lifeboot.verify" => self.verify = Verify::parse(value)?,
             "lifeboot.overlay" => self.overlay = Overlay::parse(value)?,
             "lifeboot.hold" => {
                 self.hold = choice(
@@ -319,8 +352,6 @@ impl Plan {
             "lifeboot.deadline" => self.deadline_s = Some(number(value, 1, 30 * 24 * 3600)?),
             "lifeboot.watchdog" if value == "off" => self.watchdog_s = None,
             "lifeboot.watchdog" => self.watchdog_s = Some(number(value, 1, 3600)? as u32),
-            "lifeboot.ssh-key" => self.ssh.authorized_keys.push(public_key(value)?),
-            "lifeboot.ssh-port" => self.ssh.port = number(value, 1, u64::from(u16::MAX))? as u16,
             "lifeboot.hostname" => {
                 self.hostname = Some(Template::parse(&filled(value)?).map_err(|error| error.to_string())?)
             }
@@ -337,6 +368,20 @@ impl Plan {
                 self.panic_before = Some(stage(named)?);
             }
             "lifeboot.syslog" => self.syslog = Some(filled(value)?),
+            key => self.take_trust(key, value)?,
+        }
+        Ok(())
+    }
+
+    /// What decides who may log in and what may run.
+    fn take_trust(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "lifeboot.verify" => self.verify = Verify::parse(value)?,
+            "lifeboot.min-version" => self.min_versions.push(MinVersion::parse(value)?),
+            "lifeboot.key-partition" => self.key_partition = key_partition::parse(value)?,
+            "lifeboot.key-wait" => self.key_wait_s = number(value, 0, 600)?,
+            "lifeboot.ssh-key" => self.ssh.authorized_keys.push(public_key(value)?),
+            "lifeboot.ssh-port" => self.ssh.port = number(value, 1, u64::from(u16::MAX))? as u16,
             _ => return Err("is not a boot parameter of lifeboot".to_owned()),
         }
         Ok(())
@@ -434,71 +479,6 @@ fn merge(given: Vec<Word>, config: &Config, notes: &mut Vec<Note>) -> Vec<Word> 
         .filter(|word| !free.iter().any(|other| other.key == word.key))
         .cloned();
     baked.chain(free.iter().cloned()).collect()
-}
-
-fn key_lines(text: &str) -> Vec<String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
-}
-
-fn stage(value: &str) -> Result<Stage, String> {
-    let known = || {
-        format!(
-            "'{value}' is not a stage, which are {}",
-            Stage::ALL.map(Stage::name).join(", ")
-        )
-    };
-    Stage::from_name(value).ok_or_else(known)
-}
-
-fn filled(value: &str) -> Result<String, String> {
-    if value.is_empty() {
-        Err("has no value".to_owned())
-    } else {
-        Ok(value.to_owned())
-    }
-}
-
-fn absolute(value: &str) -> Result<String, String> {
-    if value.starts_with('/') {
-        Ok(value.to_owned())
-    } else {
-        Err(format!("'{value}' is not an absolute path"))
-    }
-}
-
-fn address(value: &str) -> Result<std::net::IpAddr, String> {
-    let bare = value.trim_start_matches('[').trim_end_matches(']');
-    bare.parse()
-        .map_err(|_| format!("'{value}' is not an IP address"))
-}
-
-fn number(value: &str, least: u64, most: u64) -> Result<u64, String> {
-    match value.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("'{value}' is not a number from {least} to {most}")),
-    }
-}
-
-fn choice<T: Copy>(value: &str, among: &[(&str, T)]) -> Result<T, String> {
-    let names: Vec<_> = among.iter().map(|(name, _)| *name).collect();
-    let found = among
-        .iter()
-        .find(|(name, _)| *name == value)
-        .map(|(_, choice)| *choice);
-    found.ok_or_else(|| format!("'{value}' is none of {}", names.join(", ")))
-}
-
-fn public_key(value: &str) -> Result<String, String> {
-    match value.split_whitespace().count() {
-        0 | 1 => Err(format!(
-            "'{value}' is not TYPE BASE64; put the whole value in double quotes"
-        )),
-        _ => Ok(value.to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -179,3 +179,19 @@ fn any_text_makes_a_plan() {
         plan(&line);
     }
 }
+
+#[test]
+fn a_least_version_that_is_not_one_refuses_the_boot() {
+    let least = plan("lifeboot.min-version=debian:13.1 lifeboot.min-version=tiny:2");
+    let text: Vec<String> = least.min_versions.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (text.join(" ").as_str(), least.refusal),
+        ("debian:13.1 tiny:2", None)
+    );
+    assert!(plan("lifeboot.min-version=debian:trixie").refusal.is_some());
+    let locked = "lifeboot.min-version = \"debian:13.1\"\nlocked = [\"lifeboot.min-version\"]";
+    assert_eq!(
+        with("lifeboot.min-version=debian:1", locked).min_versions[0].to_string(),
+        "debian:13.1"
+    );
+}

@@ -38,6 +38,46 @@ pub struct Facts {
     pub boot_url: Option<String>,
 }
 
+impl Facts {
+    /// What the root of a device tree tells, each property as the bytes that stand there: on the device below
+    /// `/proc/device-tree`, on the host in a `.dtb`.
+    pub fn of_device_tree(property: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
+        let text = |name: &str| {
+            let bytes = property(name)?;
+            let text = String::from_utf8_lossy(&bytes);
+            let text = text.trim_end_matches('\0').trim();
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        Self {
+            serial: text("serial-number"),
+            model: text("model"),
+            ..Self::default()
+        }
+    }
+
+    /// Where a Pi's bootloader fetches its image, by the text of its configuration.
+    ///
+    /// Source: Raspberry Pi's documentation of HTTP_HOST, HTTP_PORT and HTTP_PATH.
+    pub fn boot_url_of(config: &str) -> Option<String> {
+        let value = |key: &str| {
+            let lines = config.lines().rev();
+            let mut values = lines.filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+            values
+                .next()
+                .map(str::trim)
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+        };
+        let host = value("HTTP_HOST")?;
+        let port = value("HTTP_PORT")
+            .filter(|port| port != "80")
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        let path = value("HTTP_PATH").unwrap_or_else(|| "net_install".to_owned());
+        Some(format!("http://{host}{port}/{}", path.trim_matches('/')))
+    }
+}
+
 /// Text with `{name}` in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

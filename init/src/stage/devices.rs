@@ -77,6 +77,15 @@ fn needed_by(plan: &Plan) -> Vec<&'static str> {
 }
 
 impl Devices {
+    /// Loads what a plan that was made anew needs besides, without anybody waiting for it.
+    pub fn also(&self, plan: &Plan) {
+        let devices = self.clone();
+        let needed = needed_by(plan);
+        let work = move || needed.iter().for_each(|name| devices.load(name));
+        let spawned = std::thread::Builder::new().name("modules".into()).spawn(work);
+        self.shared.reporter.ignore("modules thread", spawned);
+    }
+
     /// Loads a module by name, once; it is there when this returns. What goes wrong is an event.
     pub fn load(&self, name: &str) {
         let _one_at_a_time = self.shared.loading.lock();

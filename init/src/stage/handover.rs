@@ -8,6 +8,7 @@ use crate::report::{FailureExt, Reporter, failure, unheeded};
 use crate::stage::mount::executable;
 use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Failure, Stage};
+use lifeboot_contract::image::RUN;
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{MoveMountFlags, mount_bind, mount_move, move_mount};
 use std::fs;
@@ -17,6 +18,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
+
+mod secrets;
 
 /// What moves into the new root, in this order.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
@@ -36,8 +39,6 @@ fn attempt(root: &ReadyRoot, reporter: &Reporter) -> Result<std::convert::Infall
     prepare(path).map_err(|(dir, error)| fail(format!("{dir} cannot be made in it")).because(&error))?;
     reporter.ignore("modules", bind_modules(path));
     reporter.ignore("resolv.conf", name_servers(path));
-    // What only this system may know.
-    reporter.ignore("host key", remove_secrets());
     let directory = |of: &Path| {
         open(
             of,
@@ -49,6 +50,8 @@ fn attempt(root: &ReadyRoot, reporter: &Reporter) -> Result<std::convert::Infall
     let new = directory(path).map_err(|error| fail(root.path.clone()).because(&error))?;
     let sweeper =
         sweeper().map_err(|error| fail("the process that frees the initramfs".to_owned()).because(&error))?;
+    let (secrets, taken) = secrets::take(Path::new(RUN));
+    reporter.ignore("host key", taken);
     let entered = enter(path, &new);
     let cause = match entered {
         Ok(()) => execute(root),
@@ -57,6 +60,7 @@ fn attempt(root: &ReadyRoot, reporter: &Reporter) -> Result<std::convert::Infall
     // Only reached when something went wrong. The sweeper is told to go away before its pipe closes.
     reporter.ignore("sweeper", call_off(sweeper));
     reporter.ignore("going back", leave(&old, &new));
+    reporter.ignore("host key", secrets.put_back());
     Err(fail(format!("{} could not be executed", root.init)).because(&cause))
 }
 
@@ -97,15 +101,6 @@ fn name_servers(root: &Path) -> std::io::Result<()> {
     let wanted = fs::symlink_metadata(&theirs).map_or(true, |meta| meta.is_file() && meta.len() == 0);
     if wanted && ours.exists() && root.join("etc").is_dir() {
         fs::write(&theirs, fs::read(ours)?)?;
-    }
-    Ok(())
-}
-
-fn remove_secrets() -> std::io::Result<()> {
-    for entry in fs::read_dir("/run/lifeboot")?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("ssh_host_") {
-            fs::remove_file(entry.path())?;
-        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 use crate::report::chain;
 use lifeboot_contract::config::Config;
 use lifeboot_contract::image::{self, ImageInfo};
+use lifeboot_contract::key_partition::{self, KeyFiles};
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::template::Facts;
 use sha2::{Digest, Sha256};
@@ -33,14 +34,43 @@ pub fn run(root: &Path) -> Plan {
         Ok(config) => (config, None),
         Err(what) => (Config::default(), Some(what)),
     };
-    let mut plan = Plan::make(&cmdline, &config, facts(root), &keys);
+    let mut plan = Plan::with_key_files(&cmdline, &config, facts(root), &keys, &key_files(root));
     if let Some(what) = bad {
         plan.refuse(what);
     }
     plan
 }
 
-/// Reads the plan that PID 1 left.
+/// What was read from a key partition, if one has been.
+fn key_files(root: &Path) -> KeyFiles {
+    let dir = under(root, key_partition::COPY);
+    KeyFiles {
+        authorized_keys: fs::read_to_string(dir.join(key_partition::AUTHORIZED_KEYS)).ok(),
+        config: fs::read_to_string(dir.join(key_partition::CONFIG)).ok(),
+    }
+}
+
+/// Makes the plan anew after a key partition has been read, and leaves it in the place of `first`. No root that was refused before
+/// is allowed by it.
+///
+/// # Errors
+/// The file's.
+pub fn again(first: &Plan) -> io::Result<Plan> {
+    let mut plan = run(Path::new("/"));
+    keep_refusal(first, &mut plan);
+    store(&plan)?;
+    Ok(plan)
+}
+
+fn keep_refusal(first: &Plan, plan: &mut Plan) {
+    if let Some(before) = &first.refusal
+        && !plan.refusal.as_ref().is_some_and(|now| now.contains(before))
+    {
+        plan.refuse(before.clone());
+    }
+}
+
+/// Reads the plan that was left for the other processes.
 ///
 /// # Errors
 /// The file's, naming it.
@@ -57,7 +87,10 @@ pub fn stored() -> io::Result<Plan> {
 /// The file's.
 pub fn store(plan: &Plan) -> io::Result<()> {
     fs::create_dir_all(image::RUN)?;
-    fs::write(image::PLAN, serde_json::to_vec(plan)?)
+    // Written beside and renamed: it may be replaced while others read it.
+    let partial = format!("{}.new", image::PLAN);
+    fs::write(&partial, serde_json::to_vec(plan)?)?;
+    fs::rename(&partial, image::PLAN)
 }
 
 /// How much of the initramfs was unpacked.
@@ -147,15 +180,12 @@ fn is_whole(root: &Path, entry: &image::ListingEntry) -> bool {
 }
 
 fn facts(root: &Path) -> Facts {
-    let tree = |name: &str| {
-        let bytes = fs::read(under(root, "/proc/device-tree").join(name)).ok()?;
-        filled(String::from_utf8_lossy(&bytes).trim_end_matches('\0'))
-    };
+    let tree = Facts::of_device_tree(|name| fs::read(under(root, "/proc/device-tree").join(name)).ok());
     let dmi = |name: &str| filled(&fs::read_to_string(under(root, "/sys/class/dmi/id").join(name)).ok()?);
     Facts {
-        serial: tree("serial-number").or_else(|| dmi("product_serial")),
+        serial: tree.serial.or_else(|| dmi("product_serial")),
         mac: None,
-        model: tree("model").or_else(|| dmi("product_name")),
+        model: tree.model.or_else(|| dmi("product_name")),
         arch: Some(std::env::consts::ARCH.to_owned()),
         boot_url: boot_url(root),
     }
@@ -179,24 +209,7 @@ fn boot_url(root: &Path) -> Option<String> {
         .flatten()
         .find(|entry| entry.file_name().to_string_lossy().starts_with(&node))?;
     let text = String::from_utf8_lossy(&fs::read(device.path().join("nvmem")).ok()?).into_owned();
-    boot_url_of(&text)
-}
-
-fn boot_url_of(config: &str) -> Option<String> {
-    let value = |key: &str| {
-        let line = config
-            .lines()
-            .rev()
-            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
-        filled(line)
-    };
-    let host = value("HTTP_HOST")?;
-    let port = value("HTTP_PORT")
-        .filter(|port| port != "80")
-        .map(|port| format!(":{port}"))
-        .unwrap_or_default();
-    let path = value("HTTP_PATH").unwrap_or_else(|| "net_install".to_owned());
-    Some(format!("http://{host}{port}/{}", path.trim_matches('/')))
+    Facts::boot_url_of(&text)
 }
 
 fn filled(text: &str) -> Option<String> {
@@ -272,13 +285,42 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_from_a_key_partition_is_in_the_plan() {
+        let root = tree("keys");
+        fs::create_dir_all(root.join("proc")).unwrap();
+        fs::write(root.join("proc/cmdline"), "root=http://a").unwrap();
+        let before = run(&root);
+        assert_eq!((before.ssh.port, before.ssh.authorized_keys.len()), (22, 0));
+        let keys = under(&root, key_partition::COPY);
+        fs::create_dir_all(&keys).unwrap();
+        fs::write(keys.join("config.toml"), "lifeboot.ssh-port = 2222").unwrap();
+        fs::write(keys.join("authorized_keys"), "ssh-ed25519 AAAA").unwrap();
+        let after = run(&root);
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!((after.ssh.port, after.ssh.authorized_keys.len()), (2222, 1));
+    }
+
+    #[test]
+    fn a_refusal_is_not_lifted_by_a_key_partition() {
+        let mut first = Plan::default();
+        first.refuse("the initramfs is incomplete".to_owned());
+        let mut plan = Plan::default();
+        keep_refusal(&first, &mut plan);
+        keep_refusal(&first, &mut plan);
+        assert_eq!(plan.refusal.as_deref(), Some("the initramfs is incomplete"));
+        let mut free = Plan::default();
+        keep_refusal(&Plan::default(), &mut free);
+        assert_eq!(free.refusal, None);
+    }
+
+    #[test]
     fn the_bootloader_configuration_gives_the_boot_url() {
         let text = "[all]\nBOOT_UART=1\nHTTP_HOST=boot.example.net\nHTTP_PORT=8080\nHTTP_PATH=/pi/rescue/\n";
         assert_eq!(
-            boot_url_of(text).unwrap(),
+            Facts::boot_url_of(text).unwrap(),
             "http://boot.example.net:8080/pi/rescue"
         );
-        assert_eq!(boot_url_of("HTTP_HOST=h").unwrap(), "http://h/net_install");
-        assert_eq!(boot_url_of("BOOT_ORDER=0xf1"), None);
+        assert_eq!(Facts::boot_url_of("HTTP_HOST=h").unwrap(), "http://h/net_install");
+        assert_eq!(Facts::boot_url_of("BOOT_ORDER=0xf1"), None);
     }
 }

@@ -9,6 +9,7 @@ use crate::report::{FailureExt, Reporter, failure};
 use crate::stage::fetch::Fetched;
 use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::plan::{Plan, Verify};
+use lifeboot_contract::version;
 use minisign_verify::StreamVerifier;
 use ring::digest;
 use rustix::fs::SealFlags;
@@ -71,6 +72,21 @@ impl Expectation {
             Proof::Minisign(signed) => signed.comment().length,
             _ => None,
         }
+    }
+
+    /// Why this plan does not take an image of the name and version that the signature file claims. To refuse early by, and said again
+    /// of what was signed when the signature has matched.
+    pub(super) fn too_old(&self, plan: &Plan) -> Option<Failure> {
+        let Proof::Minisign(signed) = &self.proof else {
+            return None;
+        };
+        let comment = signed.comment();
+        version::refusal(
+            &plan.min_versions,
+            comment.name.as_deref(),
+            comment.version.as_deref(),
+        )
+        .map(|what| failure(Stage::Verify, format!("{}: {what}", self.name)))
     }
 
     /// A running check over the bytes.
@@ -314,6 +330,9 @@ fn verify(plan: &Plan, fetched: Fetched) -> Result<Verified, Failure> {
         return Err(failure(Stage::Verify, what));
     }
     let how = parts.expectation.conclude(&parts.finding)?;
+    if let Some(too_old) = parts.expectation.too_old(plan) {
+        return Err(too_old);
+    }
     Ok(Verified {
         image: parts.image,
         len: parts.len,

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 const MOST_UNSENT: usize = 256 * 1024;
 
@@ -15,6 +16,9 @@ const MOST_UNSENT: usize = 256 * 1024;
 pub(super) struct Outputs {
     level: Level,
     consoles: Vec<Port>,
+    /// The kernel's own way to its console, as long as no terminal of its name is there: on a Pi 4 with mainline's device tree the
+    /// serial port belongs to the Bluetooth chip, and what is written here still comes out of it.
+    nameless: Port,
     events: Option<Port>,
     syslog: Option<(UdpSocket, SocketAddr)>,
 }
@@ -75,6 +79,7 @@ impl Outputs {
         let mut outputs = Outputs {
             level,
             consoles: Vec::new(),
+            nameless: Port::new("console"),
             events: events.as_deref().map(Port::new),
             syslog: syslog.and_then(target),
         };
@@ -85,16 +90,16 @@ impl Outputs {
     /// Takes up consoles that have appeared; their names.
     pub(super) fn rescan(&mut self) -> Vec<String> {
         let active = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
-        let mut fresh = Vec::new();
-        for name in active.split_whitespace() {
-            // tty0 is "whichever is in front"; a shell needs one of its own.
-            let name = if name == "tty0" { "tty1" } else { name };
-            if !self.consoles.iter().any(|port| port.name == name) {
-                self.consoles.push(Port::new(name));
-                fresh.push(name.to_owned());
-            }
-        }
+        let there = |name: &str| Path::new("/dev").join(name).exists();
+        let mut fresh = terminals(&active, there);
+        fresh.retain(|name| !self.consoles.iter().any(|port| port.name == *name));
+        self.consoles.extend(fresh.iter().map(|name| Port::new(name)));
         fresh
+    }
+
+    fn speaking(&mut self) -> impl Iterator<Item = &mut Port> {
+        let nameless = self.consoles.is_empty().then_some(&mut self.nameless);
+        self.consoles.iter_mut().chain(nameless)
     }
 
     pub(super) fn consoles(&self) -> Vec<String> {
@@ -105,7 +110,7 @@ impl Outputs {
     pub(super) fn event(&mut self, event: &Event, sitting: &[String]) {
         if let Some(text) = event.text.as_ref().filter(|_| event.level <= self.level) {
             let line = format!("[{:4}.{:02}] {text}\r\n", event.ms / 1000, event.ms % 1000 / 10);
-            for port in &mut self.consoles {
+            for port in self.speaking() {
                 if event.level <= Level::Warn || !sitting.iter().any(|who| who.ends_with(&port.name)) {
                     port.put(line.as_bytes());
                 }
@@ -127,6 +132,7 @@ impl Outputs {
     pub(super) fn waiting(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.consoles
             .iter()
+            .chain([&self.nameless])
             .chain(&self.events)
             .filter_map(Port::waiting_fd)
     }
@@ -135,9 +141,27 @@ impl Outputs {
     pub(super) fn write(&mut self) {
         self.consoles
             .iter_mut()
+            .chain(
+                [&mut self.nameless]
+                    .into_iter()
+                    .filter(|port| !port.unsent.is_empty()),
+            )
             .chain(&mut self.events)
             .for_each(Port::write);
     }
+}
+
+/// The terminals of the kernel's list of active consoles that are there to be opened, each once.
+fn terminals(active: &str, there: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in active.split_whitespace() {
+        // tty0 is "whichever is in front"; a shell needs one of its own.
+        let name = if name == "tty0" { "tty1" } else { name };
+        if there(name) && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// The device of a port. `virtio-ports/NAME` is a link that udev would make; there is none here, so the name is looked up.
@@ -199,6 +223,14 @@ fn syslog_line(event: &Event) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_console_without_a_terminal_of_its_name_is_not_taken_for_one() {
+        let active = "tty0 ttyAMA0 ttyS1 tty1\n";
+        assert_eq!(terminals(active, |_| true), ["tty1", "ttyAMA0", "ttyS1"]);
+        assert_eq!(terminals(active, |name| name != "ttyAMA0"), ["tty1", "ttyS1"]);
+        assert!(terminals("", |_| true).is_empty());
+    }
 
     #[test]
     fn syslog_targets_are_addresses_with_an_optional_port() {

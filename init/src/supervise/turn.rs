@@ -79,13 +79,14 @@ impl Init {
         starts.chain(others).min().unwrap_or(u64::MAX)
     }
 
-    /// Keeps the hardware watchdog quiet; takes it up when it appears.
+    /// Once a second: keeps the hardware watchdog quiet, and takes up what has appeared, it and consoles.
     fn pet(&mut self) {
         let now = now_ms();
         if now < self.next_pet_ms {
             return;
         }
         self.next_pet_ms = now + 1000;
+        self.take_up_consoles();
         if let Some(watchdog) = &mut self.watchdog {
             if let Err(error) = watchdog.pet() {
                 self.watchdog = None;
@@ -113,6 +114,13 @@ impl Init {
                     self.complain("init.watchdog", format!("/dev/watchdog: {error}"));
                 }
             }
+        }
+    }
+
+    /// A console may come with its driver, at any time.
+    fn take_up_consoles(&mut self) {
+        for tty in self.outputs.rescan() {
+            self.children.push(Child::new(Kind::Console(tty)));
         }
     }
 
@@ -213,6 +221,7 @@ impl Init {
             let grace = if self.go_on { GRACE_MS } else { 0 };
             self.due = Some((now + grace, Ending::Handover));
         }
+        self.hurry_sshd(now);
         if self.deadline_ms.is_some_and(|deadline| deadline <= now) {
             self.deadline(now);
         }

@@ -309,3 +309,63 @@ fn a_file_appears_only_when_it_is_good() {
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// A plan that takes this and nothing older.
+fn at_least(pins: &str) -> Plan {
+    let words: Vec<String> = pins
+        .split(' ')
+        .map(|pin| format!("lifeboot.min-version={pin}"))
+        .collect();
+    Plan::make(&words.join(" "), &Default::default(), Default::default(), "")
+}
+
+#[test]
+fn an_older_version_than_the_plan_wants_is_refused_before_it_is_asked_for_and_the_same_version_is_taken() {
+    let key = key();
+    let server = serve(
+        image(LEN),
+        Some(sign(&key, &image(LEN), "name=debian version=13.1")),
+    );
+    let url = server.url("/os.squashfs");
+    let world = trusting(&[&key]);
+    for taken in ["debian:13.1", "debian:12.9", "tiny:99 debian:13"] {
+        world.boot(&at_least(taken), &url).unwrap();
+    }
+    let before = server.requests().len();
+    let failure = world.boot(&at_least("debian:13.2"), &url).unwrap_err();
+    assert_eq!(failure.stage, Stage::Verify);
+    assert_eq!(failure.what, "os.squashfs: debian 13.1 is older than 13.2");
+    let after = &server.requests()[before..];
+    assert!(after.iter().all(|request| request.path.ends_with(".minisig")));
+}
+
+#[test]
+fn another_name_or_no_version_is_no_way_round_a_least_version() {
+    let key = key();
+    for (comment, wanted) in [
+        ("name=other version=99", "signed as 'other'"),
+        ("version=99", "signed without a name"),
+        ("name=debian", "signed without a version"),
+        ("name=debian version=sid", "cannot be compared"),
+        ("name=debian version=99 version=1", "debian 1 is older than 13"),
+    ] {
+        let server = serve(image(LEN), Some(sign(&key, &image(LEN), comment)));
+        let failure = trusting(&[&key])
+            .boot(&at_least("debian:13"), &server.url("/os.squashfs"))
+            .unwrap_err();
+        assert!(failure.what.contains(wanted), "{comment}: {failure}");
+    }
+}
+
+#[test]
+fn a_comment_that_was_changed_after_signing_does_not_make_an_image_newer() {
+    let key = key();
+    let signature = sign(&key, &image(LEN), "name=debian version=12");
+    let forged = signature.replace("version=12", "version=14");
+    let server = serve(image(LEN), Some(forged));
+    let failure = trusting(&[&key])
+        .boot(&at_least("debian:13"), &server.url("/os.squashfs"))
+        .unwrap_err();
+    assert_eq!(failure.stage, Stage::Verify);
+    assert!(failure.what.contains("does not match"), "{failure}");
+}

@@ -25,6 +25,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// musl's own allocator asks the kernel for every large buffer anew, which made a fetch touch as many fresh pages as the image has.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// repairs, unlocks and boots this machine
 #[derive(Debug, FromArgs)]
 struct Rescue {

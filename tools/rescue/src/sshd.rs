@@ -125,8 +125,12 @@ async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
     let run_dir = control::run_dir();
     let plan = control::plan(&run_dir)?;
     let authorized = authorized(&plan, &run_dir)?;
-    let key = hostkey::load_or_make(&run_dir)?;
-    let fingerprint = hostkey::fingerprint(&key);
+    let host = hostkey::load_or_make(&run_dir)?;
+    if let Some(what) = host.refused {
+        let event = control::event(Level::Warn, "keys.failed").with("what", what.clone());
+        hold::tell(&run_dir, event.text(what));
+    }
+    let fingerprint = hostkey::fingerprint(&host.key);
     let port = options.port.unwrap_or(plan.ssh.port);
     let listener = listen(options.listen, port)
         .await
@@ -137,9 +141,10 @@ async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
     let event = control::event(Level::Info, "ssh.listening")
         .with("port", port)
         .with("fingerprint", fingerprint)
-        .with("keys", keys);
+        .with("keys", keys)
+        .with("host_key", host.origin);
     hold::tell(&run_dir, event.text(text));
-    let config = Arc::new(config(key));
+    let config = Arc::new(config(host.key));
     let paths = Paths {
         run_dir,
         shell: options.shell,

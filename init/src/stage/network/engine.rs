@@ -3,6 +3,7 @@
 //! The same engine looks for the first address (on the caller's thread) and keeps it afterwards (on a thread of its own).
 
 mod addresses;
+mod nudge;
 mod tell;
 
 use super::Up;
@@ -15,6 +16,7 @@ use crate::report::Reporter;
 use lifeboot_contract::event::Event;
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::status::Address;
+use nudge::Nudge;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,7 @@ pub(super) struct Engine {
     /// What the kernel would not do.
     refused: Vec<String>,
     random: Random,
+    nudge: Nudge,
 }
 
 impl Engine {
@@ -67,6 +70,7 @@ impl Engine {
             lost: false,
             refused: Vec::new(),
             random: Random(seed()),
+            nudge: Nudge::default(),
         };
         let all = engine.netlink.dump()?;
         engine.take(all);
@@ -101,7 +105,14 @@ impl Engine {
         until: Option<Duration>,
         wake: Option<BorrowedFd<'_>>,
     ) -> Result<(), Errno> {
-        let due = self.ports.values().filter_map(Port::deadline).chain(until).min();
+        let nudge = self.nudge.next(now(), self.ports.values());
+        let due = self
+            .ports
+            .values()
+            .filter_map(Port::deadline)
+            .chain(until)
+            .chain(nudge)
+            .min();
         let left = due.map(|due| due.saturating_sub(now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let mut watched = vec![PollFd::from_borrowed_fd(self.netlink.readable(), PollFlags::IN)];
@@ -117,6 +128,7 @@ impl Engine {
             Err(error) => return Err(error),
         }
         drop(watched);
+        self.nudge.give(now(), self.ports.values());
         match self.netlink.news() {
             Ok(news) => self.take(news),
             Err(Errno::NOBUFS) => self.look_again()?,
@@ -280,6 +292,7 @@ impl Engine {
             );
         }
         if !carrier {
+            self.nudge.begin(now());
             self.reporter
                 .event(link_event(self.reporter.debug("network.link"), &port));
         }

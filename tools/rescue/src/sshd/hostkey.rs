@@ -1,11 +1,12 @@
-//! The server's own key: made at boot, kept in memory, so that a restarted sshd is still the same server.
+//! The server's own key: that of a key partition, or one made at boot; kept in memory, so that a restarted sshd is still the same server.
 //!
 //! It is never in the image: a boot image is public over HTTP, and whoever has the key can pose as the device.
 
-use anyhow::Context as _;
-use russh::keys::PrivateKey;
+use anyhow::{Context as _, bail};
+use lifeboot_contract::key_partition::{COPY, HOST_KEY};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::ssh_key::{HashAlg, LineEnding};
+use russh::keys::{Algorithm, PrivateKey};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,17 +15,62 @@ use std::path::Path;
 /// Name of the file in the state directory.
 const FILE: &str = "ssh_host_ed25519_key";
 
-/// The key in `dir`, made now if there is none.
+/// The key, and how the server came by it.
+pub struct HostKey {
+    /// Proves that the server is who it says.
+    pub key: PrivateKey,
+    /// `generated` or `key-partition`.
+    pub origin: &'static str,
+    /// Why the key of the key partition is not used.
+    pub refused: Option<String>,
+}
+
+/// The key in `dir`; if there is none yet, that of a key partition, or one made now.
 ///
 /// # Errors
 /// A key that is there and cannot be read is not replaced: clients would see another server.
-pub fn load_or_make(dir: &Path) -> anyhow::Result<PrivateKey> {
+pub fn load_or_make(dir: &Path) -> anyhow::Result<HostKey> {
     let path = dir.join(FILE);
-    match fs::read(&path) {
-        Ok(bytes) => PrivateKey::from_openssh(&bytes).with_context(|| format!("{}", path.display())),
-        Err(error) if error.kind() == ErrorKind::NotFound => make(dir, &path),
-        Err(error) => Err(error).with_context(|| format!("{}", path.display())),
+    let (given, refused) = match given(dir) {
+        Ok(given) => (given, None),
+        Err(error) => (None, Some(format!("{HOST_KEY} of the key partition: {error:#}"))),
+    };
+    let key = match fs::read(&path) {
+        Ok(bytes) => PrivateKey::from_openssh(&bytes).with_context(|| format!("{}", path.display()))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let key = given.clone().map_or_else(make, Ok)?;
+            keep(dir, &path, &key)?;
+            key
+        }
+        Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+    };
+    let is_given = given.is_some_and(|given| given.public_key().key_data() == key.public_key().key_data());
+    Ok(HostKey {
+        key,
+        origin: if is_given { "key-partition" } else { "generated" },
+        refused,
+    })
+}
+
+/// What was read from a key partition, if it is a key that can be used without a passphrase.
+fn given(dir: &Path) -> anyhow::Result<Option<PrivateKey>> {
+    let path = dir
+        .join(Path::new(COPY).file_name().unwrap_or_default())
+        .join(HOST_KEY);
+    let text = match fs::read_to_string(&path) {
+        // Editors of other systems end lines in their own way.
+        Ok(text) => text.replace("\r\n", "\n"),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let key = PrivateKey::from_openssh(text.as_bytes()).context("not a private key in OpenSSH's format")?;
+    if key.is_encrypted() {
+        bail!("is encrypted with a passphrase");
     }
+    if key.algorithm() != Algorithm::Ed25519 {
+        bail!("is a key of type {}, not ssh-ed25519", key.algorithm());
+    }
+    Ok(Some(key))
 }
 
 /// `SHA256:…` as `ssh-keygen -l` prints it.
@@ -32,7 +78,7 @@ pub fn fingerprint(key: &PrivateKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-fn make(dir: &Path, path: &Path) -> anyhow::Result<PrivateKey> {
+fn make() -> anyhow::Result<PrivateKey> {
     let mut seed = [0u8; 32];
     // Waits until the kernel's pool is ready, which /dev/urandom does not.
     fs::File::open("/dev/random")
@@ -40,7 +86,10 @@ fn make(dir: &Path, path: &Path) -> anyhow::Result<PrivateKey> {
         .context("/dev/random")?;
     let pair = Ed25519Keypair::from_seed(&seed);
     seed.fill(0);
-    let key = PrivateKey::new(KeypairData::Ed25519(pair), "lifeboot").context("host key")?;
+    PrivateKey::new(KeypairData::Ed25519(pair), "lifeboot").context("host key")
+}
+
+fn keep(dir: &Path, path: &Path, key: &PrivateKey) -> anyhow::Result<()> {
     // Written beside and renamed: a half-written key would never be replaced.
     let partial = dir.join("ssh_host_ed25519_key.new");
     let text = key.to_openssh(LineEnding::LF).context("host key")?;
@@ -52,28 +101,91 @@ fn make(dir: &Path, path: &Path) -> anyhow::Result<PrivateKey> {
         .open(&partial)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&partial, path))
-        .with_context(|| format!("{}", path.display()))?;
-    Ok(key)
+        .with_context(|| format!("{}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    fn directory(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("lifeboot-hostkey-{name}-{}", std::process::id()));
+        fs::create_dir_all(dir.join("keys")).unwrap();
+        dir
+    }
+
+    fn ssh_keygen(dir: &Path, words: &[&str]) -> String {
+        let path = dir.join("keys").join(HOST_KEY);
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-f"])
+            .arg(&path)
+            .args(words)
+            .status();
+        assert!(made.unwrap().success());
+        fs::read_to_string(path).unwrap()
+    }
 
     #[test]
     fn the_second_start_has_the_same_key_and_nobody_else_may_read_it() {
-        let dir = std::env::temp_dir().join(format!("lifeboot-hostkey-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        let dir = directory("made");
         let first = load_or_make(&dir).unwrap();
         let second = load_or_make(&dir).unwrap();
-        assert_eq!(fingerprint(&first), fingerprint(&second));
+        assert_eq!(fingerprint(&first.key), fingerprint(&second.key));
+        assert_eq!((first.origin, first.refused), ("generated", None));
         assert_eq!(
             fs::metadata(dir.join(FILE)).unwrap().permissions().mode() & 0o777,
             0o600
         );
         fs::write(dir.join(FILE), "not a key").unwrap();
         assert!(load_or_make(&dir).is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_key_of_a_key_partition_is_used_and_one_that_comes_later_is_not() {
+        let dir = directory("given");
+        let text = ssh_keygen(&dir, &["-t", "ed25519", "-N", ""]);
+        fs::write(dir.join("keys").join(HOST_KEY), text.replace('\n', "\r\n")).unwrap();
+        let first = load_or_make(&dir).unwrap();
+        assert_eq!(
+            first.key.public_key(),
+            PrivateKey::from_openssh(&text).unwrap().public_key()
+        );
+        assert_eq!((first.origin, first.refused), ("key-partition", None));
+        assert_eq!(load_or_make(&dir).unwrap().origin, "key-partition");
+        fs::remove_dir_all(&dir).unwrap();
+
+        let dir = directory("late");
+        let first = load_or_make(&dir).unwrap();
+        ssh_keygen(&dir, &["-t", "ed25519", "-N", ""]);
+        let second = load_or_make(&dir).unwrap();
+        assert_eq!(
+            (fingerprint(&first.key), second.origin),
+            (fingerprint(&second.key), "generated")
+        );
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_key_of_a_key_partition_that_cannot_be_used_is_named_and_another_is_made() {
+        let dir = directory("refused");
+        ssh_keygen(&dir, &["-t", "ed25519", "-N", "secret"]);
+        let refused = |dir: &Path| {
+            let key = load_or_make(dir).unwrap();
+            fs::remove_file(dir.join(FILE)).unwrap();
+            assert_eq!(key.origin, "generated");
+            key.refused.unwrap()
+        };
+        assert!(refused(&dir).ends_with("is encrypted with a passphrase"));
+        fs::remove_file(dir.join("keys").join(HOST_KEY)).unwrap();
+        ssh_keygen(&dir, &["-t", "rsa", "-N", ""]);
+        assert!(refused(&dir).contains("not ssh-ed25519"));
+        for bad in ["", "not a key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"] {
+            fs::write(dir.join("keys").join(HOST_KEY), bad).unwrap();
+            assert!(refused(&dir).contains("not a private key"), "{bad}");
+        }
         fs::remove_dir_all(dir).unwrap();
     }
 }
