@@ -32,11 +32,14 @@ impl Source {
         }
     }
 
-    /// A `sources.list` line for another suite of the same mirror.
-    pub fn line(&self, suite: &str) -> String {
+    /// A `sources.list` line for another suite of the same mirror, and for these of its components.
+    pub fn line(&self, suite: &str, components: &str) -> String {
         let trusted = if self.trusted { " trusted=yes" } else { "" };
         let key = self.signed_by.as_deref().unwrap_or(KEYRING);
-        format!("deb [signed-by={key}{trusted}] {} {suite} main\n", self.uri)
+        format!(
+            "deb [signed-by={key}{trusted}] {} {suite} {components}\n",
+            self.uri
+        )
     }
 
     fn is_debian_main(&self) -> bool {
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!(sources.len(), 1);
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
         assert_eq!(
-            sources[0].line("trixie"),
+            sources[0].line("trixie", "main"),
             "deb [signed-by=/k.gpg] http://mirror.example/debian trixie main\n"
         );
     }
@@ -191,7 +194,7 @@ mod tests {
         let sources = one_line(text);
         assert_eq!(sources.len(), 1);
         assert_eq!(
-            sources[0].line("trixie"),
+            sources[0].line("trixie", "main"),
             format!("deb [signed-by={KEYRING} trusted=yes] http://b.example/debian/ trixie main\n")
         );
     }

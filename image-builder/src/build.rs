@@ -10,19 +10,20 @@ use lifeboot_contract::config::Config;
 use lifeboot_contract::image::ImageInfo;
 use lifeboot_contract::plan::Plan;
 
-use crate::apt;
 use crate::archive::Archive;
 use crate::authority;
 use crate::board::Board;
+use crate::check_kernel::{self, Carried};
 use crate::compose::{self, Given};
 use crate::compress::{Compression, Store};
 use crate::elf;
-use crate::feature::{self, Features};
 use crate::kernel::Kernel;
-use crate::output::{self, Built};
-use crate::packages::{self, Freshness, Package, Request};
+use crate::listing::{Listing, Provenance};
+use crate::output::{self, Built, Wanted};
+use crate::packages::{self, Freshness};
 use crate::recipe::{self, Recipe};
 use crate::report;
+use crate::sources::{self, Fetching, Named};
 use crate::tree::Tree;
 
 /// build a kernel and an initramfs for a board
@@ -39,7 +40,7 @@ pub struct Arguments {
     /// recipe file; flags win over it
     #[argh(option, arg_name = "file")]
     recipe: Option<PathBuf>,
-    /// board: virt-arm64, pc-x86_64, pi3
+    /// board, by the name that 'image-builder boards' lists it under
     #[argh(option, arg_name = "name")]
     board: Option<String>,
     /// the static executable, target/<triple>/device/rescue by default
@@ -51,7 +52,7 @@ pub struct Arguments {
     /// what the image calls itself
     #[argh(option, arg_name = "name")]
     name: Option<String>,
-    /// debian suite, trixie by default
+    /// the same as --from-debian where no other source is named; trixie by default
     #[argh(option, arg_name = "suite")]
     suite: Option<String>,
     /// suite the kernel comes from, the suite's backports by default
@@ -91,31 +92,81 @@ pub struct Arguments {
     /// fetch the packages again
     #[argh(switch)]
     refresh: bool,
-    /// take kernel and programs from an unpacked system, not from packages
+    /// take kernel and programs from a disk image, as Raspberry Pi OS comes: .img, .img.xz, .img.zst, .img.gz or .zip
+    #[argh(option, arg_name = "file")]
+    from_image: Option<PathBuf>,
+    /// take kernel and programs from an unpacked system, or from the running one (/)
     #[argh(option, arg_name = "dir")]
     from_root: Option<PathBuf>,
+    /// take kernel and programs from packages of this suite of Debian, which is what is done when no source is named
+    #[argh(option, arg_name = "suite")]
+    from_debian: Option<String>,
+    /// words for the kernel command line, in outputs that carry one, behind the board's consoles
+    #[argh(option, arg_name = "words")]
+    cmdline: Option<String>,
+    /// private key that signs boot.img for HTTP boot and secure boot, RSA of 2048 bits, PEM
+    #[argh(option, arg_name = "file")]
+    boot_key: Option<PathBuf>,
+    /// program that signs it instead, called with -a rsa2048-sha256 FILE as rpi-eeprom-digest calls its HSM wrapper
+    #[argh(option, arg_name = "program")]
+    boot_signer: Option<PathBuf>,
+    /// serial number to make a TFTP directory for; may be given several times
+    #[argh(option, arg_name = "hex")]
+    serial: Vec<String>,
+    /// network address to make a TFTP directory for; may be given several times
+    #[argh(option, arg_name = "address")]
+    mac: Vec<String>,
+    /// day of the oldest bootloader to serve, 2025-09-23; newer ones take larger files by TFTP
+    #[argh(option, arg_name = "day")]
+    bootloader: Option<String>,
+    /// also write an image for an SD card or USB disk here
+    #[argh(option, arg_name = "file")]
+    disk: Option<PathBuf>,
+    /// directory whose files go to its key partition: ssh_host_ed25519_key, authorized_keys, config.toml
+    #[argh(option, arg_name = "dir")]
+    key_partition: Option<PathBuf>,
+    /// lines for config.txt; they win over the board's
+    #[argh(option, arg_name = "file")]
+    config_txt: Option<PathBuf>,
+    /// leave out Raspberry Pi's firmware, which is not free software; a Pi 5 does without
+    #[argh(switch)]
+    no_firmware: bool,
+    /// also write lifeboot.efi, a unified kernel image for UEFI firmware
+    #[argh(switch)]
+    uki: bool,
+    /// the EFI stub it is made from, that of the package systemd-boot-efi by default
+    #[argh(option, arg_name = "file")]
+    uki_stub: Option<PathBuf>,
+    /// private key to sign lifeboot.efi with for Secure Boot, PEM; wants sbsign
+    #[argh(option, arg_name = "file")]
+    secureboot_key: Option<PathBuf>,
+    /// its certificate, PEM
+    #[argh(option, arg_name = "file")]
+    secureboot_cert: Option<PathBuf>,
     /// directory of board files, instead of those built in
     #[argh(option, arg_name = "dir")]
     kernel_config: Option<PathBuf>,
-}
-
-/// What the archive is made from.
-struct Sources {
-    tree: Tree,
-    packages: Vec<Package>,
-    /// Whether what is made of it is worth keeping.
-    keep: bool,
 }
 
 /// Builds.
 pub fn run(arguments: Arguments) -> Result<()> {
     let started = Instant::now();
     let recipe = merged(&arguments)?;
-    let (board, features) =
+    let (mut board, features) =
         recipe.look_up(arguments.recipe.as_deref(), arguments.kernel_config.as_deref())?;
+    let wanted = Wanted::of(&recipe, &board)?;
     let given = read_given(&recipe, &board)?;
-    let sources = sources(&arguments, &recipe, &board, &features)?;
-    let kernel = Kernel::find(&sources.tree, recipe.kernel.as_deref())?;
+    let fetching = Fetching {
+        mirror: arguments.mirror.as_deref(),
+        freshness: if arguments.refresh {
+            Freshness::Refetched
+        } else {
+            Freshness::Cached
+        },
+    };
+    let sources = sources::open(&recipe, &board, &features, fetching)?;
+    let kernel = Kernel::find(&sources.tree, recipe.kernel.as_deref(), &board.kernel_flavours)?;
+    board.settle_device_trees(&kernel, &sources.tree)?;
     let info = ImageInfo {
         name: recipe.name.clone().unwrap_or_else(|| "lifeboot".to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,6 +177,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         features: features.keys().cloned().collect(),
     };
     let archive = compose::compose(&sources.tree, &board, &features, &kernel, &info, given)?;
+    let carried = Carried::archive(&archive);
+    let checked = check_kernel::of_build(&board, &features, &sources.tree, &kernel, &carried)?;
+    checked.refuse(&format!("kernel {}", kernel.release))?;
     let compression = recipe.compression.unwrap_or(Compression::Zstd);
     let segments = archive.segments(kernel.packed_at(&sources.tree)?)?;
     let store = sources
@@ -140,14 +194,49 @@ pub fn run(arguments: Arguments) -> Result<()> {
         tree: &sources.tree,
         packages: &sources.packages,
         kernel: &kernel,
-        kernel_image: kernel.read()?,
+        kernel_image: kernel.read(&sources.tree)?,
         initramfs: packed,
         compression,
         archive: &archive,
+        features: &features,
+        store: store.as_ref(),
         info: &info,
     };
-    output::write(&built, &arguments.out)?;
+    output::write(&built, &wanted, &arguments.out)?;
+    output::put(&arguments.out, "kernel-check.txt", checked.text().as_bytes())?;
+    list(&built, &arguments.out)?;
     tell(&arguments.out, &archive, built.initramfs.len(), started);
+    print!("{}", report::features::table(&archive, &features, board.arch));
+    for warning in checked.warnings() {
+        println!("kernel {}: {warning}", kernel.release);
+    }
+    Ok(())
+}
+
+/// Every file of the image and of what lies beside it, with where it comes from.
+fn list(built: &Built, out: &Path) -> Result<()> {
+    let from = Provenance {
+        tree: built.tree,
+        kernel: built.kernel,
+        features: built.features,
+    };
+    let of_kernel = built.kernel.file.as_str();
+    let mut beside = vec![("kernel", of_kernel, built.kernel_image.as_slice())];
+    let device_trees: Vec<(&str, Vec<u8>)> = built
+        .board
+        .device_trees
+        .iter()
+        .map(|name| Ok((name.as_str(), built.kernel.device_tree(built.tree, name)?)))
+        .collect::<Result<_>>()?;
+    // Device trees are of the package that the kernel is of.
+    beside.extend(
+        device_trees
+            .iter()
+            .map(|(name, bytes)| (*name, of_kernel, bytes.as_slice())),
+    );
+    let listing = Listing::of(built.archive, &beside, &from, built.info)?;
+    output::put(out, "listing.txt", listing.text().as_bytes())?;
+    output::put(out, "listing.spdx.json", &listing.spdx()?)?;
     Ok(())
 }
 
@@ -163,11 +252,36 @@ fn merged(arguments: &Arguments) -> Result<Recipe> {
     replace(&mut recipe.executable, &arguments.executable);
     replace(&mut recipe.authorized_keys, &arguments.authorized_keys);
     replace(&mut recipe.config, &arguments.config);
+    replace(&mut recipe.uki_stub, &arguments.uki_stub);
+    replace(&mut recipe.secureboot_key, &arguments.secureboot_key);
+    replace(&mut recipe.secureboot_cert, &arguments.secureboot_cert);
+    replace(&mut recipe.boot_key, &arguments.boot_key);
+    replace(&mut recipe.boot_signer, &arguments.boot_signer);
+    replace(&mut recipe.disk, &arguments.disk);
+    replace(&mut recipe.key_partition, &arguments.key_partition);
+    replace(&mut recipe.config_txt, &arguments.config_txt);
     let replace = |old: &mut Option<String>, new: &Option<String>| *old = new.clone().or_else(|| old.take());
     replace(&mut recipe.name, &arguments.name);
     replace(&mut recipe.suite, &arguments.suite);
+    let named = Named {
+        image: arguments.from_image.clone(),
+        root: arguments.from_root.clone(),
+        suite: arguments.from_debian.clone(),
+    };
+    named.replace(&mut recipe)?;
     replace(&mut recipe.kernel_suite, &arguments.kernel_suite);
     replace(&mut recipe.kernel, &arguments.kernel);
+    replace(&mut recipe.cmdline, &arguments.cmdline);
+    replace(&mut recipe.bootloader, &arguments.bootloader);
+    let replace = |old: &mut Vec<String>, new: &[String]| {
+        if !new.is_empty() {
+            *old = new.to_vec();
+        }
+    };
+    replace(&mut recipe.serial, &arguments.serial);
+    replace(&mut recipe.mac, &arguments.mac);
+    recipe.firmware = arguments.no_firmware.then_some(false).or(recipe.firmware);
+    recipe.uki = arguments.uki.then_some(true).or(recipe.uki);
     if let Some(board) = &arguments.board {
         recipe.board = Some(recipe::unplaced(board));
     }
@@ -241,44 +355,6 @@ fn checked_config(path: &Path) -> Result<Vec<u8>> {
         bail!("{}: {}: {}", path.display(), note.key, note.what);
     }
     Ok(text.into_bytes())
-}
-
-fn sources(arguments: &Arguments, recipe: &Recipe, board: &Board, features: &Features) -> Result<Sources> {
-    if let Some(root) = &arguments.from_root {
-        return Ok(Sources {
-            tree: Tree::open(root)?,
-            packages: Vec::new(),
-            keep: false,
-        });
-    }
-    let suite = recipe.suite.clone().unwrap_or_else(|| "trixie".to_owned());
-    let request = Request {
-        arch: board.arch,
-        kernel_suite: recipe
-            .kernel_suite
-            .clone()
-            .unwrap_or_else(|| format!("{suite}-backports")),
-        suite,
-        kernel_package: board.kernel_package.clone(),
-        packages: feature::packages(features),
-    };
-    let freshness = if arguments.refresh {
-        Freshness::Refetched
-    } else {
-        Freshness::Cached
-    };
-    let mirror = || {
-        arguments
-            .mirror
-            .as_deref()
-            .map_or_else(apt::system, |uri| Ok(apt::Source::given(uri)))
-    };
-    let unpacked = request.unpacked(&packages::cache_directory()?, freshness, mirror)?;
-    Ok(Sources {
-        tree: Tree::open(&unpacked.root)?,
-        packages: unpacked.packages,
-        keep: true,
-    })
 }
 
 fn build_time(recipe: &Recipe, kernel: &Kernel, tree: &Tree) -> Result<u64> {

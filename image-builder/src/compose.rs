@@ -33,6 +33,7 @@ pub fn compose(
     info: &ImageInfo,
     given: Given,
 ) -> Result<Archive> {
+    userland::check(tree, features)?;
     let mut archive = Archive::default();
     archive.file("init", 0o755, given.executable, Part::Executable)?;
     skeleton(&mut archive, board.arch)?;
@@ -46,10 +47,14 @@ pub fn compose(
     userland::settings(&mut archive)?;
     archive.cut();
     if features.contains_key("core") {
-        userland::busybox(&mut archive, tree)?;
+        userland::busybox(&mut archive, tree, board.arch)?;
     }
     modules(&mut archive, tree, board, features, kernel)?;
-    userland::programs(&mut archive, tree, board.arch, features.values())?;
+    userland::programs(&mut archive, tree, board.arch, features)?;
+    for (path, text) in features.values().flat_map(|feature| &feature.settings) {
+        let path = path.trim_start_matches('/');
+        archive.file(path, 0o644, text.clone().into_bytes(), Part::Settings)?;
+    }
     userland::applets(&mut archive)?;
     let directories = features
         .values()
@@ -105,14 +110,13 @@ fn lifeboot_settings(
     Ok(())
 }
 
-/// Index files first, so that even a torn archive's modules can be found; then the network's, then the rest.
-fn modules(
-    archive: &mut Archive,
-    tree: &Tree,
+/// The modules that a board with these features carries, and all that the kernel has.
+pub fn choose_modules<'t>(
+    tree: &'t Tree,
     board: &Board,
     features: &Features,
     kernel: &Kernel,
-) -> Result<()> {
+) -> Result<(Available<'t>, Chosen)> {
     let available = Available::read(tree, &kernel.modules)?;
     let mut chosen = Chosen::default();
     let who = |module: &str, file: &str| format!("{file}: module {module}");
@@ -127,11 +131,24 @@ fn modules(
             .choose(module, Need::Required, &mut chosen)
             .with_context(|| who(module, "features.toml"))?;
     }
-    for module in board.modules.optional.keys() {
+    let optional = features.values().flat_map(|feature| feature.optional.keys());
+    for module in board.modules.optional.keys().chain(optional) {
         available
             .choose(module, Need::Optional, &mut chosen)
             .with_context(|| who(module, &board_file))?;
     }
+    Ok((available, chosen))
+}
+
+/// Index files first, so that even a torn archive's modules can be found; then the network's, then the rest.
+fn modules(
+    archive: &mut Archive,
+    tree: &Tree,
+    board: &Board,
+    features: &Features,
+    kernel: &Kernel,
+) -> Result<()> {
+    let (available, chosen) = choose_modules(tree, board, features, kernel)?;
     let base = format!("usr/lib/modules/{}", kernel.release);
     let mut put =
         |name: &str, bytes: Vec<u8>| archive.file(&format!("{base}/{name}"), 0o644, bytes, Part::Modules);

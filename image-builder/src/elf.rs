@@ -166,11 +166,15 @@ impl<'a> Libraries<'a> {
             "/lib".into(),
         ];
         let directories = run_paths.iter().chain(&usual);
-        let Some(path) = directories
-            .map(|directory| format!("{directory}/{name}"))
-            .find(|path| self.tree.find(path).is_some_and(|file| file.is_file()))
-        else {
-            bail!("{who}: needs {name}, which no package brings");
+        let mut found = None;
+        for path in directories.map(|directory| format!("{directory}/{name}")) {
+            if self.tree.is_file(&path)? {
+                found = Some(path);
+                break;
+            }
+        }
+        let Some(path) = found else {
+            bail!("{who}: needs {name}, which {} does not have", self.tree.name());
         };
         let bytes = self.tree.read(&path)?;
         let wants = wants(&bytes, self.arch)

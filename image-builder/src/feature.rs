@@ -11,7 +11,7 @@ use crate::board::{Reasons, check_reasons, read_toml};
 const EMBEDDED: &str = include_str!("../../kernel-config/features.toml");
 
 /// What an image has when nothing is said.
-pub const DEFAULT: &[&str] = &["core", "disks", "ext4", "luks", "sftp", "tls", "vfat"];
+pub const DEFAULT: &[&str] = &["core", "disks", "ext4", "luks", "rsync", "sftp", "tls", "vfat"];
 
 /// One named part.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,8 +30,14 @@ pub struct Feature {
     pub libraries: Vec<String>,
     /// A directory of `.crt` files that become the CA bundle.
     pub certificates: Option<String>,
+    /// Files of its own: absolute path to text.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     #[serde(default)]
     pub modules: Reasons,
+    /// Carried where the kernel has them.
+    #[serde(default)]
+    pub optional: Reasons,
 }
 
 /// The chosen features, in alphabetical order.
@@ -55,6 +61,7 @@ pub fn choose(names: &[String], directory: Option<&Path>) -> Result<Features> {
             bail!("unknown feature '{name}'; known are {}", known.join(" "));
         };
         check_reasons("features", &feature.modules)?;
+        check_reasons("features", &feature.optional)?;
         chosen.insert(name.clone(), feature.clone());
     }
     Ok(chosen)
@@ -82,7 +89,7 @@ mod tests {
     fn an_unknown_feature_is_answered_with_the_known_ones() {
         let error = choose(&["zfs".to_owned()], None).unwrap_err().to_string();
         assert!(
-            error.starts_with("unknown feature 'zfs'; known are core "),
+            error.starts_with("unknown feature 'zfs'; known are btrfs "),
             "{error}"
         );
     }

@@ -8,23 +8,35 @@ mod apt;
 mod archive;
 mod authority;
 mod board;
+mod boot_sig;
 mod build;
+mod check_kernel;
+mod cmdline;
 mod compose;
 mod compress;
+mod config_txt;
 mod cpio;
+mod device_tree;
+mod disk_image;
+mod dpkg;
+mod eeprom;
 mod elf;
+mod fat;
 mod feature;
 mod inspect;
 mod kernel;
 mod list;
+mod listing;
 mod modules;
 mod output;
 mod packages;
+mod pe;
 mod plan;
 mod recipe;
 mod report;
 mod run;
 mod sign;
+mod sources;
 mod squashfs;
 mod tarball;
 mod tree;
@@ -51,8 +63,11 @@ struct Arguments {
 #[expect(clippy::large_enum_variant, reason = "made once")]
 enum Command {
     Build(build::Arguments),
+    Eeprom(eeprom::Arguments),
     Inspect(inspect::Arguments),
-    List(list::Arguments),
+    Boards(list::BoardsArguments),
+    CheckKernel(check_kernel::Arguments),
+    Features(list::FeaturesArguments),
     Keygen(sign::KeygenArguments),
     Plan(plan::Arguments),
     Run(run::Arguments),
@@ -76,8 +91,11 @@ fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Build(arguments) => build::run(arguments),
+        Command::Eeprom(arguments) => eeprom::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::List(arguments) => list::run(&arguments),
+        Command::Boards(arguments) => list::boards(&arguments),
+        Command::CheckKernel(arguments) => check_kernel::run(&arguments),
+        Command::Features(arguments) => list::features(&arguments),
         Command::Keygen(arguments) => sign::keygen(&arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Run(arguments) => run::run(&arguments),

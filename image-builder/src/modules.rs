@@ -9,7 +9,8 @@ use std::io::Read;
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 
-use crate::tree::Tree;
+use crate::board::alternatives;
+use crate::tree::{Mounts, Tree};
 
 /// A module taken into the image.
 #[derive(Debug)]
@@ -59,20 +60,19 @@ impl<'a> Available<'a> {
     /// The modules below a modules directory of the tree.
     pub fn read(tree: &'a Tree, base: &str) -> Result<Self> {
         let mut paths = BTreeMap::new();
-        let directory = tree
-            .find(base)
-            .with_context(|| format!("{base}: not in the tree"))?;
-        for entry in walk(&directory.join("kernel"))? {
-            let file = entry
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            if let Some(name) = module_name(file) {
-                let below = entry.strip_prefix(&directory)?.to_string_lossy().into_owned();
+        let mut walk = tree.walk(format!("{base}/kernel"), Mounts::Entered)?;
+        // The walk gives real names, and the directory may have been reached by a link (/lib).
+        let top = walk.next().transpose()?.map(|top| top.path).unwrap_or_default();
+        let directory = top.parent().unwrap_or(&top);
+        for entry in walk {
+            let entry = entry?;
+            let file = entry.path.file_name().and_then(|name| name.to_str());
+            if let Some(name) = file.and_then(module_name) {
+                let below = entry.path.strip_prefix(directory)?.to_string_lossy().into_owned();
                 paths.insert(name, below);
             }
         }
-        let builtin = match tree.read(&format!("{base}/modules.builtin")) {
+        let builtin = match tree.read(format!("{base}/modules.builtin")) {
             Ok(text) => String::from_utf8_lossy(&text)
                 .lines()
                 .filter_map(|line| module_name(line.rsplit('/').next()?))
@@ -87,9 +87,13 @@ impl<'a> Available<'a> {
         })
     }
 
-    /// Takes a module and everything it needs, what it needs first.
+    /// Takes a module and everything it needs, what it needs first. `a | b` is the first of them that the kernel has.
     pub fn choose(&self, name: &str, need: Need, chosen: &mut Chosen) -> Result<()> {
-        let name = normal(name);
+        let known = |name: &String| self.builtin.contains(name) || self.paths.contains_key(name);
+        let name = alternatives(name)
+            .map(normal)
+            .find(known)
+            .unwrap_or_else(|| normal(name));
         if chosen.modules.contains_key(&name) || self.builtin.contains(&name) {
             return Ok(());
         }
@@ -102,7 +106,7 @@ impl<'a> Available<'a> {
                 self.base.rsplit('/').next().unwrap_or_default()
             );
         };
-        let packed = self.tree.read(&format!("{}/{path}", self.base))?;
+        let packed = self.tree.read(format!("{}/{path}", self.base))?;
         let bytes = unpack(path, packed).with_context(|| path.clone())?;
         let facts = Facts::read(&bytes).with_context(|| path.clone())?;
         let plain = path.split_once(".ko").map_or(path.as_str(), |(stem, _)| stem);
@@ -130,7 +134,7 @@ impl<'a> Available<'a> {
     /// The kernel's own list of what is built in, whole: the device asks it before it says that something is missing.
     pub fn builtin_list(&self) -> Vec<u8> {
         self.tree
-            .read(&format!("{}/modules.builtin", self.base))
+            .read(format!("{}/modules.builtin", self.base))
             .unwrap_or_default()
     }
 }
@@ -257,23 +261,6 @@ fn unpack(path: &str, packed: Vec<u8>) -> Result<Vec<u8>> {
         _ => bytes = packed,
     }
     Ok(bytes)
-}
-
-fn walk(directory: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
-    let mut files = Vec::new();
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        let entries = std::fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
-        for entry in entries {
-            let entry = entry.with_context(|| directory.display().to_string())?;
-            if entry.file_type()?.is_dir() {
-                waiting.push(entry.path());
-            } else {
-                files.push(entry.path());
-            }
-        }
-    }
-    Ok(files)
 }
 
 #[cfg(test)]

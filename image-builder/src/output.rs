@@ -1,6 +1,12 @@
 //! What a build leaves in its directory: kernel and initramfs for every board, and what the board's own boot loader
 //! takes beside them. Each other output is one file under `output/` that writes from the same [`Built`].
 
+pub mod boot_files;
+mod boot_img;
+mod disk;
+mod tftp;
+pub mod uki;
+
 use std::fs;
 use std::path::Path;
 
@@ -11,9 +17,11 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
 use crate::board::Board;
-use crate::compress::Compression;
+use crate::compress::{Compression, Store};
+use crate::feature::Features;
 use crate::kernel::Kernel;
 use crate::packages::{Package, hex};
+use crate::recipe::Recipe;
 use crate::tree::Tree;
 
 /// A finished build in memory, before anything of it is written.
@@ -31,7 +39,39 @@ pub struct Built<'a> {
     pub compression: Compression,
     /// The initramfs's entries: what takes how much.
     pub archive: &'a Archive,
+    pub features: &'a Features,
+    /// Where what was compressed before is kept.
+    pub store: Option<&'a Store>,
     pub info: &'a ImageInfo,
+}
+
+/// The outputs beside kernel and initramfs that are wanted.
+#[derive(Debug)]
+pub struct Wanted {
+    /// For every board with a Raspberry Pi's boot loader.
+    pub boot_files: Option<boot_files::Options>,
+    pub uki: Option<uki::Options>,
+}
+
+impl Wanted {
+    /// What the recipe and the flags ask for; contradictions are refused before anything is built.
+    pub fn of(recipe: &Recipe, board: &Board) -> Result<Self> {
+        Ok(Self {
+            boot_files: boot_files::Options::of(recipe, board)?,
+            uki: uki::Options::of(recipe, board)?,
+        })
+    }
+}
+
+/// Packages that an output of the recipe is made from.
+pub fn packages(recipe: &Recipe) -> Vec<String> {
+    uki::packages(recipe)
+}
+
+/// The package of firmware that is not free, where the board wants one and the recipe does not leave it out.
+pub fn firmware(recipe: &Recipe, board: &Board) -> Option<String> {
+    let firmware = board.firmware.as_ref().filter(|_| recipe.firmware != Some(false));
+    Some(firmware?.package.clone())
 }
 
 /// A file that was written, as `manifest.json` has it.
@@ -54,7 +94,17 @@ struct Manifest<'a> {
 }
 
 /// Writes all of it, the manifest last.
-pub fn write(built: &Built, out: &Path) -> Result<()> {
+pub fn write(built: &Built, wanted: &Wanted, out: &Path) -> Result<()> {
+    let boot_files = wanted
+        .boot_files
+        .as_ref()
+        .map(|options| boot_files::Prepared::new(built, options))
+        .transpose()?;
+    let uki = wanted
+        .uki
+        .as_ref()
+        .map(|options| uki::image(built, options))
+        .transpose()?;
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let mut files = vec![
         put(out, "kernel", &built.kernel_image)?,
@@ -62,6 +112,12 @@ pub fn write(built: &Built, out: &Path) -> Result<()> {
     ];
     for name in &built.board.device_trees {
         files.push(put(out, name, &built.kernel.device_tree(built.tree, name)?)?);
+    }
+    if let Some(boot_files) = &boot_files {
+        files.extend(boot_files.write(out)?);
+    }
+    if let Some(image) = &uki {
+        files.push(uki::write(image, out)?);
     }
     let manifest = Manifest {
         image: built.info,
@@ -89,11 +145,18 @@ pub fn put(out: &Path, name: &str, bytes: &[u8]) -> Result<Written> {
         fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     }
     replace_file(&path, bytes)?;
-    Ok(Written {
-        name: name.to_owned(),
-        size: bytes.len(),
-        sha256: hex(&Sha256::digest(bytes)),
-    })
+    Ok(Written::of(name, bytes))
+}
+
+impl Written {
+    /// A file of these bytes.
+    fn of(name: &str, bytes: &[u8]) -> Self {
+        Self {
+            name: name.to_owned(),
+            size: bytes.len(),
+            sha256: hex(&Sha256::digest(bytes)),
+        }
+    }
 }
 
 /// Whole or not at all: a reader never sees half of it.

@@ -16,11 +16,20 @@ use sha2::{Digest, Sha256};
 
 use crate::apt::Source;
 use crate::board::Arch;
+use crate::dpkg;
 
 /// Raised when what is kept from a package changes.
-const CACHE_FORMAT: u32 = 1;
-/// Where the extraction writes the names of the packages; not a path any package owns.
-const NAMES: &str = "lifeboot-package-names";
+const CACHE_FORMAT: u32 = 2;
+/// Where the extraction writes what each package is and brings; not a path any package owns.
+const NAMES: &str = "lifeboot-packages";
+
+/// For each package its name, version, source and architecture, then its files, each behind a space. Without the symbolic links:
+/// packages list those nowhere but in the data itself, which would have to be unpacked a second time.
+const DESCRIBE: &str = r#"for deb in "$1"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --field "$deb" Package Version Source Architecture
+    dpkg-deb --ctrl-tarfile "$deb" | tar --extract --to-stdout --wildcards ./md5sums ./conffiles 2>/dev/null |
+        sed 's/^[0-9a-f]\{32\}  / /;s/^\// /'
+done"#;
 
 /// What is to be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +40,8 @@ pub struct Request {
     pub kernel_suite: String,
     pub kernel_package: String,
     pub packages: BTreeSet<String>,
+    /// Further ones from the component for firmware that is not free.
+    pub firmware: BTreeSet<String>,
 }
 
 /// A package that was unpacked.
@@ -56,7 +67,9 @@ pub struct Unpacked {
 
 impl Request {
     fn key(&self) -> String {
-        let packages: Vec<&str> = self.packages.iter().map(String::as_str).collect();
+        // A space sets firmware apart, and without any the key is that of earlier versions.
+        let firmware = self.firmware.iter().map(|name| format!(" {name}"));
+        let packages: Vec<String> = self.packages.iter().cloned().chain(firmware).collect();
         let text = format!(
             "{CACHE_FORMAT}\n{}\n{}\n{}\n{}\n{}\n",
             self.arch.debian(),
@@ -113,9 +126,14 @@ impl Request {
         let complaints = into.join("mmdebstrap.log");
         let log = fs::File::create(&complaints).with_context(|| complaints.display().to_string())?;
         let mut child = self.start(log)?;
-        let mut sources = source.line(&self.suite);
+        let components = if self.firmware.is_empty() {
+            "main"
+        } else {
+            "main non-free-firmware"
+        };
+        let mut sources = source.line(&self.suite, components);
         if self.kernel_suite != self.suite {
-            sources.push_str(&source.line(&self.kernel_suite));
+            sources.push_str(&source.line(&self.kernel_suite, "main"));
         }
         child
             .stdin
@@ -140,7 +158,7 @@ impl Request {
 
     /// `chrootless`, because nothing is mounted, entered or run: the same for root and for anybody else.
     fn start(&self, log: fs::File) -> Result<Child> {
-        let mut include: Vec<String> = self.packages.iter().cloned().collect();
+        let mut include: Vec<String> = self.packages.iter().chain(&self.firmware).cloned().collect();
         include.push(format!("{}/{}", self.kernel_package, self.kernel_suite));
         Command::new("mmdebstrap")
             .args([
@@ -151,9 +169,7 @@ impl Request {
             ])
             .arg(format!("--architectures={}", self.arch.debian()))
             .arg(format!("--include={}", include.join(",")))
-            .arg(format!(
-                "--extract-hook=ls \"$1/var/cache/apt/archives\" > \"$1/{NAMES}\""
-            ))
+            .arg(format!("--extract-hook={{ {DESCRIBE}\n}} > \"$1/{NAMES}\""))
             .args([self.suite.as_str(), "-", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -176,7 +192,7 @@ fn keep(stream: impl Read, root: &Path) -> Result<Vec<Package>> {
         if path == Path::new(NAMES) {
             let mut text = String::new();
             entry.read_to_string(&mut text).context("package names")?;
-            packages = text.lines().filter_map(package_of).collect();
+            packages = dpkg::write_database(&text, root)?;
             continue;
         }
         let kind = entry.header().entry_type();
@@ -193,23 +209,25 @@ fn keep(stream: impl Read, root: &Path) -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// Documentation, translations and the build's own leavings are most of the bytes and never go into an image.
+/// Parts of /usr/share that images need; the rest of it is documentation and translations.
+const SHARED: &[&str] = &[
+    "usr/share/ca-certificates",
+    "usr/share/misc/pci.ids",
+    "usr/share/smartmontools",
+    "usr/share/terminfo",
+];
+
+/// Documentation, translations and the build's own leavings are most of the bytes and never go into an image. What a package
+/// says of its licence is kept for the listing.
 fn wanted(path: &Path) -> bool {
     let kept = ["bin", "boot", "etc", "lib", "lib64", "sbin", "usr"];
+    let documented = path
+        .strip_prefix("usr/share/doc")
+        .is_ok_and(|below| below.iter().count() == 1 || below.ends_with("copyright"));
     kept.iter().any(|top| path.starts_with(top))
-        && (!path.starts_with("usr/share") || path.starts_with("usr/share/ca-certificates"))
-        && !path.starts_with("usr/lib/systemd")
+        && (!path.starts_with("usr/share") || documented || SHARED.iter().any(|top| path.starts_with(top)))
+        && (!path.starts_with("usr/lib/systemd") || path.starts_with("usr/lib/systemd/boot"))
         && !path.starts_with("etc/apt")
-}
-
-/// `NAME_VERSION_ARCH.deb`, the colon of an epoch written as `%3a`.
-fn package_of(file: &str) -> Option<Package> {
-    let mut parts = file.strip_suffix(".deb")?.splitn(3, '_');
-    let (name, version) = (parts.next()?, parts.next()?);
-    Some(Package {
-        name: name.to_owned(),
-        version: version.replace("%3a", ":"),
-    })
 }
 
 fn put_in_place(whole: &Path, place: &Path) -> Result<()> {
@@ -276,16 +294,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_file_name_gives_name_and_version() {
-        let package = package_of("busybox-static_1%3a1.37.0-6+b9_amd64.deb").unwrap();
-        assert_eq!(
-            (package.name.as_str(), package.version.as_str()),
-            ("busybox-static", "1:1.37.0-6+b9")
-        );
-        assert!(package_of("lock").is_none());
-    }
-
-    #[test]
     fn the_key_depends_on_what_is_asked_for() {
         let request = Request {
             arch: Arch::Aarch64,
@@ -293,6 +301,7 @@ mod tests {
             kernel_suite: "trixie-backports".into(),
             kernel_package: "linux-image-arm64".into(),
             packages: BTreeSet::from(["busybox-static".to_owned()]),
+            firmware: BTreeSet::new(),
         };
         assert!(request.key().starts_with("arm64-trixie-"));
         let other = Request {
@@ -300,6 +309,16 @@ mod tests {
             ..request.clone()
         };
         assert_ne!(request.key(), other.key());
+        let named = |set: &[&str]| set.iter().map(|name| (*name).to_owned()).collect();
+        let firmware = Request {
+            firmware: named(&["raspi-firmware"]),
+            ..request.clone()
+        };
+        let main = Request {
+            packages: named(&["busybox-static", "raspi-firmware"]),
+            ..request
+        };
+        assert_ne!(firmware.key(), main.key());
     }
 
     #[test]
@@ -311,6 +330,7 @@ mod tests {
             kernel_suite: "trixie".into(),
             kernel_package: "linux-image-amd64".into(),
             packages: BTreeSet::new(),
+            firmware: BTreeSet::new(),
         };
         let error = request
             .unpacked(cache.path(), Freshness::Cached, || bail!("no network"))
@@ -321,7 +341,9 @@ mod tests {
 
     #[test]
     fn documentation_is_left_out_and_certificates_are_kept() {
-        assert!(!wanted(Path::new("usr/share/doc/x/copyright")));
+        assert!(!wanted(Path::new("usr/share/doc/x/changelog.gz")));
+        assert!(wanted(Path::new("usr/share/doc/x/copyright")));
+        assert!(!wanted(Path::new("usr/share/misc/magic.mgc")));
         assert!(!wanted(Path::new("dev/null")));
         assert!(wanted(Path::new("usr/share/ca-certificates/mozilla/A.crt")));
         assert!(wanted(Path::new("usr/lib/modules/7/vmlinuz")));

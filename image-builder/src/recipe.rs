@@ -20,7 +20,11 @@ pub struct Recipe {
     /// The static executable that becomes `/init`.
     pub executable: Option<PathBuf>,
     /// Debian's suite, `trixie` by default.
+    #[serde(alias = "from-debian")]
     pub suite: Option<String>,
+    /// A disk image, or the root of a system, to take everything from instead of packages.
+    pub from_image: Option<PathBuf>,
+    pub from_root: Option<PathBuf>,
     /// The suite of the kernel, the suite's backports by default.
     pub kernel_suite: Option<String>,
     /// Which kernel, where packages bring several.
@@ -34,6 +38,27 @@ pub struct Recipe {
     pub compression: Option<Compression>,
     pub level: Option<i32>,
     pub build_time: Option<u64>,
+    /// Words for the kernel command line, in outputs that carry one.
+    pub cmdline: Option<String>,
+    pub uki: Option<bool>,
+    pub uki_stub: Option<PathBuf>,
+    pub secureboot_key: Option<PathBuf>,
+    pub secureboot_cert: Option<PathBuf>,
+    /// The private key boot.img is signed with, or the program that signs it.
+    pub boot_key: Option<PathBuf>,
+    pub boot_signer: Option<PathBuf>,
+    /// Machines to make TFTP directories for.
+    pub serial: Vec<String>,
+    pub mac: Vec<String>,
+    /// The day of the oldest boot loader to serve.
+    pub bootloader: Option<String>,
+    /// An image for a card, and the files of its key partition.
+    pub disk: Option<PathBuf>,
+    pub key_partition: Option<PathBuf>,
+    /// The owner's lines of config.txt.
+    pub config_txt: Option<PathBuf>,
+    /// Whether Raspberry Pi's firmware goes in; it does unless this is false.
+    pub firmware: Option<bool>,
 }
 
 impl Recipe {
@@ -47,14 +72,34 @@ impl Recipe {
             trusted_keys,
             ca,
             config,
+            from_image,
+            from_root,
+            uki_stub,
+            secureboot_key,
+            secureboot_cert,
+            boot_key,
+            boot_signer,
+            disk,
+            key_partition,
+            config_txt,
             ..
         } = &mut recipe;
-        for file in [executable, authorized_keys, config]
-            .into_iter()
-            .flatten()
-            .chain(trusted_keys)
-            .chain(ca)
-        {
+        let single = [
+            executable,
+            authorized_keys,
+            config,
+            from_image,
+            from_root,
+            uki_stub,
+            secureboot_key,
+            secureboot_cert,
+            boot_key,
+            boot_signer,
+            disk,
+            key_partition,
+            config_txt,
+        ];
+        for file in single.into_iter().flatten().chain(trusted_keys).chain(ca) {
             *file = base.join(&*file);
         }
         Ok(recipe)
@@ -69,6 +114,12 @@ impl Recipe {
         let found = Board::load(board.as_ref(), kernel_config);
         let found = found.map_err(|error| error.context(place(board.span().start)));
         let found = without_empty_context(found)?;
+        Ok((found, self.look_up_features(source, kernel_config)?))
+    }
+
+    /// The features alone.
+    pub fn look_up_features(&self, source: Option<&Path>, kernel_config: Option<&Path>) -> Result<Features> {
+        let place = |at: usize| source.map(|path| line_of(path, at)).unwrap_or_default();
         let mut features = Features::new();
         match &self.features {
             None => {
@@ -83,7 +134,7 @@ impl Recipe {
                 }
             }
         }
-        Ok((found, features))
+        Ok(features)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the builder says when it is done: a table of what takes how much space.
 
+pub mod features;
+
 use std::fmt::Write;
 
 use crate::archive::{Archive, Part};

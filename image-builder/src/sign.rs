@@ -116,6 +116,21 @@ pub fn sign(arguments: &SignArguments) -> Result<()> {
     Ok(())
 }
 
+/// A secret key that was read, for who makes a file and signs it in one step.
+pub struct Key(SecretKey);
+
+impl Key {
+    /// Reads it, with its password where it has one.
+    pub fn read(path: &Path, password_file: Option<&Path>) -> Result<Self> {
+        Ok(Self(secret_key(path, password_file)?))
+    }
+
+    /// The signature's text for a file that will be called `name`.
+    pub fn sign(&self, file: &Path, name: &str, version: &str) -> Result<String> {
+        sign_one(&self.0, file, &word("name", name)?, &word("version", version)?)
+    }
+}
+
 fn sign_one(key: &SecretKey, file: &Path, name: &str, version: &str) -> Result<String> {
     let about = || file.display().to_string();
     let open = File::open(file).with_context(about)?;

@@ -1,186 +1,350 @@
-//! `image-builder squashfs`: an OS image from a directory or a tarball.
+//! `image-builder squashfs`: an OS image from a disk image, a tarball or a directory.
 //!
 //! Everything goes as one tar stream into upstream's `tar2sqfs`, because that is the one of its tools that keeps hard
-//! links, and because a stream has an order: the same input gives the same bytes. See docs/adr/0006.
+//! links, and because a stream has an order: the same input gives the same bytes. See docs/adr/0006. On its way it is made
+//! fit to run from RAM.
+
+mod adapt;
+mod fstab;
+mod kernel_modules;
+mod names;
+pub mod node;
+mod pack;
+mod source;
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 
-use crate::tarball::{self, Owner};
+use crate::board::Board;
+use crate::disk_image;
+use crate::sign;
+use crate::tarball;
+use crate::tree::Tree;
+use adapt::{Adapt, Choice, Kernel, Wishes};
+use pack::{Compressor, Packer};
+use source::Owner;
 
-/// make a squashfs image from a directory or a tarball
+/// make an OS image, a squashfs, from a disk image, a tarball or a directory
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "squashfs",
+    example = "image-builder squashfs --from-image raspios.img.xz --for-image target/image raspios.squashfs",
     example = "image-builder squashfs rootfs.tar debian.squashfs",
     example = "image-builder squashfs --root-owned ./rootfs debian.squashfs",
-    note = "Ownership, extended attributes, device nodes and hard links are kept. The tools tar2sqfs is part of are in the Debian \
-            package squashfs-tools-ng."
+    note = "Ownership, extended attributes, device nodes and hard links are kept. So that the system can run from RAM, lines of \
+            fstab that name its card are commented out, its machine-id is emptied, its ssh host keys are left out and \
+            what would grow or swap to the card is masked. The tools tar2sqfs is part of are in the Debian package \
+            squashfs-tools-ng."
 )]
 pub struct Arguments {
-    /// zstd level, 1 to 22, 15 by default
-    #[argh(option, arg_name = "n", default = "15")]
-    level: u32,
+    /// disk image with the system, compressed or not (.img, .xz, .zst, .gz, .zip)
+    #[argh(option, arg_name = "file")]
+    from_image: Option<PathBuf>,
+    /// tarball with the system, compressed or not
+    #[argh(option, arg_name = "file")]
+    from_tar: Option<PathBuf>,
+    /// directory with the system
+    #[argh(option, arg_name = "dir")]
+    from_dir: Option<PathBuf>,
+    /// leave fstab as it is: keep; default ram
+    #[argh(option, arg_name = "how", default = "String::from(\"ram\")")]
+    fstab: String,
+    /// leave what grows or swaps to the card unmasked: keep; default ram
+    #[argh(option, arg_name = "how", default = "String::from(\"ram\")")]
+    services: String,
+    /// keep the ssh host keys; whoever can fetch the image then has them
+    #[argh(switch)]
+    keep_ssh_host_keys: bool,
+    /// finished build of the rescue image: its kernel's modules must be there, its board must read the compression
+    #[argh(option, arg_name = "dir")]
+    for_image: Option<PathBuf>,
+    /// release of the kernel whose modules must be there
+    #[argh(option, arg_name = "release")]
+    kernel: Option<String>,
+    /// directory or disk image to take that kernel's modules from if they are not
+    #[argh(option, arg_name = "path")]
+    modules_from: Option<PathBuf>,
+    /// board whose kernels must read the compression
+    #[argh(option, arg_name = "name")]
+    board: Option<String>,
+    /// zstd (default), xz, gzip, lzo or lz4
+    #[argh(option, arg_name = "name", default = "String::from(\"zstd\")")]
+    compression: String,
+    /// level: zstd 1 to 22, 15 by default; xz 0 to 9; gzip and lzo 1 to 9
+    #[argh(option, arg_name = "n")]
+    level: Option<u32>,
     /// block size in bytes, a power of two from 4096 to 1048576, 262144 by default
     #[argh(option, arg_name = "bytes", default = "262144")]
     block_size: u32,
     /// of a directory: let root own everything
     #[argh(switch)]
     root_owned: bool,
-    /// of a directory: no time later than this, seconds since 1970; default $SOURCE_DATE_EPOCH
+    /// no time later than this, seconds since 1970; default $SOURCE_DATE_EPOCH
     #[argh(option, arg_name = "seconds")]
     clamp_time: Option<u64>,
-    /// directory or tarball, compressed or not; /dev/stdin is a tarball too
-    #[argh(positional)]
-    source: PathBuf,
-    /// image to write
-    #[argh(positional)]
-    image: PathBuf,
+    /// minisign secret key to sign the image with; IMAGE.minisig is written beside it
+    #[argh(option, arg_name = "file")]
+    sign: Option<PathBuf>,
+    /// file whose first line is that key's password
+    #[argh(option, arg_name = "file")]
+    password_file: Option<PathBuf>,
+    /// version to sign; a device may refuse an older one than it knows
+    #[argh(option, arg_name = "version", default = "String::from(\"0\")")]
+    image_version: String,
+    /// image to write; before it may stand a tarball or a directory, for --from-tar or --from-dir
+    #[argh(positional, arg_name = "image")]
+    paths: Vec<PathBuf>,
+}
+
+/// Where the system comes from.
+enum From {
+    Tree(Tree),
+    Tar(PathBuf),
 }
 
 /// Makes the image.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if !(1..=22).contains(&arguments.level) {
-        bail!("zstd has the levels 1 to 22, not {}", arguments.level);
+    let (from, image) = from_and_image(arguments)?;
+    let (release, board) = asked_for(arguments)?;
+    let compressor = Compressor::named(&arguments.compression)?;
+    compressor.options(arguments.level)?;
+    if let Some(board) = board {
+        compressor.check(&Board::load(&board, None)?)?;
     }
     let size = arguments.block_size;
     if !size.is_power_of_two() || !(4096..=1 << 20).contains(&size) {
         bail!("block size {size}: must be a power of two from 4096 to 1048576");
     }
-    let directory = arguments
-        .image
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = image.parent().filter(|parent| !parent.as_os_str().is_empty());
     let fresh = tempfile::Builder::new()
         .prefix(".squashfs-")
-        .tempdir_in(directory.unwrap_or(Path::new(".")))
-        .with_context(|| arguments.image.display().to_string())?;
-    let image = fresh.path().join("image");
-    let mut child = start(arguments, &image)?;
-    let input = child.stdin.take().context("tar2sqfs: no input")?;
-    let mut input = BufWriter::with_capacity(1 << 20, input);
-    let sent = send(arguments, &mut input).and_then(|()| Ok(input.flush()?));
-    drop(input);
-    let output = child.wait_with_output().context("tar2sqfs")?;
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        // When the reader gave up, its reason is the one that counts, not the broken pipe.
-        if let Err(error) = sent
-            && !is_broken_pipe(&error)
-        {
-            return Err(error);
+        .tempdir_in(parent.unwrap_or(Path::new(".")))
+        .with_context(|| image.display().to_string())?;
+    let wishes = wishes(arguments, release, fresh.path())?;
+    let key = arguments
+        .sign
+        .as_deref()
+        .map(|key| sign::Key::read(key, arguments.password_file.as_deref()))
+        .transpose()?;
+    let from = open(from, &wishes, fresh.path())?;
+    let unfinished = fresh.path().join("image");
+    let notes = pack(arguments, &from, &wishes, compressor, &unfinished)?;
+    let source = from.name();
+    for note in notes {
+        eprintln!("{source}: {note}");
+    }
+    put_in_place(arguments, key.as_ref(), &unfinished, &image)
+}
+
+/// The one source there must be, unopened, and the image.
+fn from_and_image(arguments: &Arguments) -> Result<(Named, PathBuf)> {
+    let mut named: Vec<Named> = Vec::new();
+    named.extend(arguments.from_image.clone().map(Named::Image));
+    named.extend(arguments.from_tar.clone().map(Named::Tar));
+    named.extend(arguments.from_dir.clone().map(Named::Directory));
+    let image = match arguments.paths.as_slice() {
+        [image] => image,
+        [source, image] => {
+            named.push(if source.is_dir() {
+                Named::Directory(source.clone())
+            } else {
+                Named::Tar(source.clone())
+            });
+            image
         }
-        bail!(
-            "{}: tar2sqfs: {}: {}",
-            arguments.source.display(),
-            output.status,
-            complaints.trim()
-        );
+        [] => bail!("no image to write is named"),
+        more => bail!("{} paths; at most a source and the image to write", more.len()),
+    };
+    match (named.pop(), named.is_empty()) {
+        (Some(named), true) => Ok((named, image.clone())),
+        (Some(_), false) => bail!("several sources; one of --from-image, --from-tar and --from-dir"),
+        (None, _) => bail!("no source; one of --from-image, --from-tar and --from-dir"),
     }
-    sent?;
-    for line in complaints.lines().filter(|line| !line.trim().is_empty()) {
-        eprintln!("{}: {line}", arguments.source.display());
-    }
-    fs::rename(&image, &arguments.image).with_context(|| arguments.image.display().to_string())?;
-    let size = fs::metadata(&arguments.image)
-        .with_context(|| arguments.image.display().to_string())?
-        .len();
-    println!("{}: {size} bytes", arguments.image.display());
-    Ok(())
 }
 
-fn start(arguments: &Arguments, image: &Path) -> Result<Child> {
-    Command::new("tar2sqfs")
-        // What squashfs has no place for, such as POSIX access lists, is left out with a word, not refused.
-        .args(["--quiet", "--compressor", "zstd"])
-        .arg("--comp-extra")
-        .arg(format!("level={}", arguments.level))
-        .arg("--block-size")
-        .arg(arguments.block_size.to_string())
-        .arg(image)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| anyhow!("tar2sqfs: {error}; it is in the Debian package squashfs-tools-ng"))
+enum Named {
+    Image(PathBuf),
+    Tar(PathBuf),
+    Directory(PathBuf),
 }
 
-fn send(arguments: &Arguments, into: impl Write) -> Result<()> {
-    let source = &arguments.source;
-    let about = || source.display().to_string();
-    if source.is_dir() {
-        let owner = if arguments.root_owned {
-            Owner::Root
+/// Opens the source; a system that lacks the kernel's modules is refused before an hour goes into it.
+fn open(named: Named, wishes: &Wishes, scratch: &Path) -> Result<From> {
+    let tree = match named {
+        Named::Tar(path) => return Ok(From::Tar(path)),
+        Named::Image(path) => disk_image::open(&path, scratch)?,
+        Named::Directory(path) => Tree::open(&path)?,
+    };
+    if let Some(kernel) = &wishes.kernel
+        && kernel.modules_from.is_none()
+        && !kernel_modules::are_in(&tree, &kernel.release)?
+    {
+        let refusal = kernel_modules::refusal(&kernel.release, &kernel_modules::releases(&tree)?);
+        bail!("{}: {refusal}", tree.name());
+    }
+    Ok(From::Tree(tree))
+}
+
+impl From {
+    fn name(&self) -> String {
+        match self {
+            Self::Tree(tree) => tree.name().to_owned(),
+            Self::Tar(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// The kernel and the board that were named, by the finished build or by themselves.
+fn asked_for(arguments: &Arguments) -> Result<(Option<String>, Option<String>)> {
+    let (mut kernel, mut board) = (arguments.kernel.clone(), arguments.board.clone());
+    if let Some(directory) = &arguments.for_image {
+        let path = directory.join("manifest.json");
+        let about = || path.display().to_string();
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).with_context(about)?).with_context(about)?;
+        let field = |name: &str| -> Result<String> {
+            let text = manifest
+                .pointer(&format!("/image/{name}"))
+                .and_then(|value| value.as_str());
+            Ok(text
+                .with_context(|| format!("{}: no image.{name}", about()))?
+                .to_owned())
+        };
+        let (built_kernel, built_board) = (field("kernel")?, field("board")?);
+        if let Some(kernel) = kernel.filter(|kernel| *kernel != built_kernel) {
+            bail!("--kernel {kernel}: {} boots {built_kernel}", directory.display());
+        }
+        kernel = Some(built_kernel);
+        board = board.or(Some(built_board));
+    }
+    if kernel.is_none() && arguments.modules_from.is_some() {
+        bail!("--modules-from: of which kernel? name it with --kernel or --for-image");
+    }
+    Ok((kernel, board))
+}
+
+fn wishes(arguments: &Arguments, release: Option<String>, scratch: &Path) -> Result<Wishes> {
+    let choice = |flag: &str, how: &str| match how {
+        "ram" => Ok(Choice::Adapt),
+        "keep" => Ok(Choice::Keep),
+        _ => bail!("{flag} {how}: 'ram' or 'keep'"),
+    };
+    let modules_from = match &arguments.modules_from {
+        None => None,
+        Some(path) if path.is_dir() => Some(Tree::open(path)?),
+        Some(path) => Some(disk_image::open(path, scratch)?),
+    };
+    Ok(Wishes {
+        fstab: choice("--fstab", &arguments.fstab)?,
+        services: choice("--services", &arguments.services)?,
+        host_keys: if arguments.keep_ssh_host_keys {
+            Choice::Keep
         } else {
-            Owner::AsFound
-        };
-        let clamp = match (arguments.clamp_time, std::env::var("SOURCE_DATE_EPOCH")) {
-            (Some(time), _) => time,
-            (None, Ok(text)) => text
-                .parse()
-                .with_context(|| format!("SOURCE_DATE_EPOCH={text}"))?,
-            (None, Err(_)) => u64::MAX,
-        };
-        return tarball::write(source, owner, clamp, into);
-    }
-    let file = BufReader::new(File::open(source).with_context(about)?);
-    pass_tar(file, into).with_context(about)
+            Choice::Adapt
+        },
+        kernel: release.map(|release| Kernel {
+            release,
+            modules_from,
+        }),
+    })
 }
 
-/// Hands a tarball on, decompressed, and checks on the way that it is one and whole: `tar2sqfs` takes the end of its
-/// input for the end of the archive, wherever that comes.
-fn pass_tar(mut from: impl BufRead, into: impl Write) -> Result<()> {
-    let first = from.fill_buf()?.get(..4).unwrap_or_default().to_vec();
-    let plain: Box<dyn Read + '_> = match first.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
-        [0xfd, b'7', b'z', b'X'] => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(from)),
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::with_buffer(from)?),
-        _ => Box::new(from),
-    };
-    let mut tee = Tee {
-        from: plain,
-        into,
-        zeros: 0,
-    };
-    let mut count = 0;
-    let mut archive = tar::Archive::new(&mut tee);
-    for entry in archive.entries()? {
-        entry.with_context(|| format!("not a tar archive, or damaged, after {count} entries"))?;
-        count += 1;
+/// Streams the source into the program that writes the image; what was done, and what it complained about.
+fn pack(
+    arguments: &Arguments,
+    from: &From,
+    wishes: &Wishes,
+    compressor: Compressor,
+    image: &Path,
+) -> Result<Vec<String>> {
+    let clamp = clamp(arguments)?;
+    let mut packer = Packer::start(compressor, arguments.level, arguments.block_size, image)?;
+    let input = BufWriter::with_capacity(1 << 20, packer.input()?);
+    let sent = send(
+        arguments,
+        from,
+        Adapt::new(tarball::Writer::new(input, clamp), wishes),
+    );
+    match (sent, packer.finish()) {
+        (Ok(mut notes), Ok(complaints)) => {
+            notes.extend(complaints.lines().map(str::to_owned));
+            Ok(notes)
+        }
+        // When the reader gave up, its reason is the one that counts, not the broken pipe.
+        (Err(sent), Err(why)) if is_broken_pipe(&sent) => Err(why),
+        (Err(sent), _) => Err(sent),
+        (Ok(_), Err(why)) => Err(why),
     }
-    io::copy(&mut tee, &mut io::sink())?;
-    if count == 0 {
-        bail!("no tar archive, or an empty one");
+    .with_context(|| from.name())
+}
+
+fn send<W: Write>(
+    arguments: &Arguments,
+    from: &From,
+    mut into: Adapt<tarball::Writer<W>>,
+) -> Result<Vec<String>> {
+    match from {
+        From::Tree(tree) => {
+            let owner = if arguments.root_owned {
+                Owner::Root
+            } else {
+                Owner::AsFound
+            };
+            source::send(tree, owner, &mut into)?;
+        }
+        From::Tar(path) => {
+            let file = BufReader::with_capacity(1 << 20, File::open(path)?);
+            tarball::read(tarball::plain(file)?, &mut into)?;
+        }
     }
-    if tee.zeros < 1024 {
-        bail!("cut short after {count} entries");
+    let (writer, notes) = into.finish()?;
+    writer.finish()?;
+    Ok(notes)
+}
+
+fn clamp(arguments: &Arguments) -> Result<u64> {
+    match (arguments.clamp_time, std::env::var("SOURCE_DATE_EPOCH")) {
+        (Some(time), _) => Ok(time),
+        (None, Ok(text)) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text}")),
+        (None, Err(_)) => Ok(u64::MAX),
+    }
+}
+
+/// Signs what was made and moves both to where they belong.
+fn put_in_place(
+    arguments: &Arguments,
+    key: Option<&sign::Key>,
+    unfinished: &Path,
+    image: &Path,
+) -> Result<()> {
+    let about = || image.display().to_string();
+    let signature = sign::signature_path(image);
+    match key {
+        Some(key) => {
+            let name = image.file_name().with_context(about)?.to_string_lossy();
+            let text = key.sign(unfinished, &name, &arguments.image_version)?;
+            let beside = sign::signature_path(unfinished);
+            fs::write(&beside, text).with_context(|| beside.display().to_string())?;
+            fs::rename(&beside, &signature).with_context(|| signature.display().to_string())?;
+        }
+        None if signature.exists() => eprintln!(
+            "{}: is the signature of the image that was there before",
+            signature.display()
+        ),
+        None => {}
+    }
+    fs::rename(unfinished, image).with_context(about)?;
+    let size = fs::metadata(image).with_context(about)?.len();
+    println!("{}: {size} bytes", image.display());
+    if key.is_some() {
+        println!("{}", signature.display());
     }
     Ok(())
-}
-
-/// Reads, and writes what was read.
-struct Tee<R, W> {
-    from: R,
-    into: W,
-    /// Zeros at the end so far: an archive ends in two blocks of them.
-    zeros: usize,
-}
-
-impl<R: Read, W: Write> Read for Tee<R, W> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.from.read(buffer)?;
-        let bytes = buffer.get(..count).unwrap_or_default();
-        self.into.write_all(bytes)?;
-        let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
-        self.zeros = if zeros == count { self.zeros + zeros } else { zeros };
-        Ok(count)
-    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -1,232 +1,222 @@
-//! A directory as a tar stream: sorted, with hard links, device nodes and extended attributes.
+//! Tar streams: what comes out of one, and nodes into one.
+//!
+//! The reading is our own, block by block, because attributes are binary: the crate `tar` takes a record of a PAX header apart
+//! at line feeds, and a capability may hold one. Writing is the crate's.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::Write;
+mod header;
+mod read;
+mod sparse;
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tar::{Builder, EntryType, Header};
 
-/// Whose files they become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// Theirs, whose they are on this host.
-    AsFound,
-    /// Root's, for a tree an ordinary user made.
-    Root,
-}
+pub use read::read;
 
-/// Where a directory lies and what is made of it.
-struct Walk<'a, W: Write> {
-    top: &'a Path,
-    owner: Owner,
-    clamp: u64,
+use crate::squashfs::node::{Exactly, Node, Sink, What};
+
+/// Room for a link's target in the header itself.
+const LINK_NAME: usize = 100;
+
+/// Writes nodes as a tar stream.
+pub struct Writer<W: Write> {
     out: Builder<W>,
-    /// First names of files that have several.
-    links: BTreeMap<(u64, u64), PathBuf>,
+    /// No time is later than this.
+    clamp: u64,
 }
 
-/// Writes everything below a directory, and the directory itself as the root.
-pub fn write(top: &Path, owner: Owner, clamp: u64, out: impl Write) -> Result<()> {
-    let mut walk = Walk {
-        top,
-        owner,
-        clamp,
-        out: Builder::new(out),
-        links: BTreeMap::new(),
-    };
-    walk.entry(Path::new(""))?;
-    walk.out.finish().with_context(|| top.display().to_string())
-}
-
-impl<W: Write> Walk<'_, W> {
-    fn entry(&mut self, below: &Path) -> Result<()> {
-        let path = self.top.join(below);
-        let about = || path.display().to_string();
-        let meta = fs::symlink_metadata(&path).with_context(about)?;
-        let name = entry_name(below);
-        let kind = meta.file_type();
-        if kind.is_socket() {
-            eprintln!(
-                "{}: a socket, which has no place in an image; left out",
-                path.display()
-            );
-            return Ok(());
-        }
-        let mut header = self.header(&meta);
-        if !meta.is_dir() && meta.nlink() > 1 {
-            let first = self.links.get(&(meta.dev(), meta.ino()));
-            if let Some(first) = first {
-                header.set_entry_type(EntryType::Link);
-                header.set_size(0);
-                return self.out.append_link(&mut header, name, first).with_context(about);
-            }
-            self.links.insert((meta.dev(), meta.ino()), below.to_owned());
-        }
-        self.attributes(&path)?;
-        if kind.is_file() {
-            header.set_entry_type(EntryType::Regular);
-            header.set_size(meta.len());
-            let file = File::open(&path).with_context(about)?;
-            return self.out.append_data(&mut header, name, file).with_context(about);
-        }
-        if kind.is_symlink() {
-            header.set_entry_type(EntryType::Symlink);
-            header.set_size(0);
-            let target = fs::read_link(&path).with_context(about)?;
-            return self
-                .out
-                .append_link(&mut header, name, target)
-                .with_context(about);
-        }
-        without_contents(&mut header, &meta).with_context(about)?;
-        self.out
-            .append_data(&mut header, name, std::io::empty())
-            .with_context(about)?;
-        if kind.is_dir() {
-            self.children(below)
-        } else {
-            Ok(())
+impl<W: Write> Writer<W> {
+    pub fn new(out: W, clamp: u64) -> Self {
+        Self {
+            out: Builder::new(out),
+            clamp,
         }
     }
 
-    fn children(&mut self, below: &Path) -> Result<()> {
-        let path = self.top.join(below);
-        let entries = fs::read_dir(&path).with_context(|| path.display().to_string())?;
-        let mut names = Vec::new();
-        for entry in entries {
-            names.push(entry.with_context(|| path.display().to_string())?.file_name());
-        }
-        names.sort();
-        names.iter().try_for_each(|name| self.entry(&below.join(name)))
+    /// The end of the archive. Without it, a stream that was given up is no archive.
+    pub fn finish(mut self) -> Result<()> {
+        self.out.finish()?;
+        self.out.get_mut().flush()?;
+        Ok(())
     }
 
-    fn header(&self, meta: &Metadata) -> Header {
+    fn header(&self, node: &Node) -> Header {
         let mut header = Header::new_gnu();
-        let (user, group) = match self.owner {
-            Owner::AsFound => (meta.uid(), meta.gid()),
-            Owner::Root => (0, 0),
-        };
-        header.set_uid(user.into());
-        header.set_gid(group.into());
-        header.set_mode(meta.mode() & 0o7777);
-        header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0).min(self.clamp));
+        header.set_uid(node.user);
+        header.set_gid(node.group);
+        header.set_mode(node.mode & 0o7777);
+        header.set_mtime(node.modified.min(self.clamp));
+        header.set_size(0);
         header
     }
 
     /// Extended attributes as the records GNU tar and libarchive write.
-    fn attributes(&mut self, path: &Path) -> Result<()> {
-        let about = |error| anyhow!("{}: extended attributes: {error}", path.display());
-        let mut names = vec![0_u8; 64 << 10];
-        let length = match rustix::fs::llistxattr(path, &mut names[..]) {
-            Err(rustix::io::Errno::NOTSUP) => 0,
-            length => length.map_err(about)?,
-        };
-        let mut names: Vec<&[u8]> = names
-            .get(..length)
-            .unwrap_or_default()
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
+    fn attributes(&mut self, node: &Node) -> io::Result<()> {
+        let records: Vec<(String, &[u8])> = node
+            .attributes
+            .iter()
+            .map(|(name, value)| {
+                (
+                    format!("SCHILY.xattr.{}", name.to_string_lossy()),
+                    value.as_slice(),
+                )
+            })
             .collect();
-        names.sort_unstable();
-        let mut records = Vec::new();
-        for name in names {
-            let mut value = vec![0_u8; 64 << 10];
-            let name_path = Path::new(std::ffi::OsStr::from_bytes(name));
-            let length = rustix::fs::lgetxattr(path, name_path, &mut value[..]).map_err(about)?;
-            value.truncate(length);
-            records.push((format!("SCHILY.xattr.{}", String::from_utf8_lossy(name)), value));
-        }
         if records.is_empty() {
             return Ok(());
         }
-        let records = records
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_slice()));
         self.out
-            .append_pax_extensions(records)
-            .with_context(|| path.display().to_string())
+            .append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), *value)))
+    }
+
+    fn link(&mut self, mut header: Header, name: &Path, target: &Path) -> io::Result<()> {
+        // As it stands there, if it fits: the crate would tidy it up.
+        if target.as_os_str().len() < LINK_NAME {
+            header.set_link_name_literal(target.as_os_str().as_bytes())?;
+            return self.out.append_data(&mut header, name, io::empty());
+        }
+        self.out.append_link(&mut header, name, target)
     }
 }
 
-/// The top itself is `./`, which sets the owner and mode of the image's root.
-fn entry_name(below: &Path) -> &Path {
-    if below.as_os_str().is_empty() {
-        Path::new("./")
-    } else {
-        below
+impl<W: Write> Sink for Writer<W> {
+    fn take(&mut self, node: Node, data: &mut dyn Read) -> Result<()> {
+        let mut header = self.header(&node);
+        // The top itself is `./`, which sets the owner and mode of the image's root.
+        let name = if node.path.as_os_str().is_empty() {
+            Path::new("./")
+        } else {
+            &node.path
+        };
+        self.attributes(&node)?;
+        let (kind, device) = match &node.what {
+            What::File(size) => {
+                header.set_entry_type(EntryType::Regular);
+                header.set_size(*size);
+                let data = Exactly::new(data, *size);
+                return Ok(self.out.append_data(&mut header, name, data)?);
+            }
+            What::Link(target) => {
+                header.set_entry_type(EntryType::Symlink);
+                return Ok(self.link(header, name, target)?);
+            }
+            What::Same(first) => {
+                header.set_entry_type(EntryType::Link);
+                return Ok(self.link(header, name, first)?);
+            }
+            What::Directory => (EntryType::Directory, None),
+            What::CharacterDevice(major, minor) => (EntryType::Char, Some((*major, *minor))),
+            What::BlockDevice(major, minor) => (EntryType::Block, Some((*major, *minor))),
+            What::Pipe => (EntryType::Fifo, None),
+        };
+        header.set_entry_type(kind);
+        if let Some((major, minor)) = device {
+            header.set_device_major(major)?;
+            header.set_device_minor(minor)?;
+        }
+        Ok(self.out.append_data(&mut header, name, io::empty())?)
     }
 }
 
-/// Directories, device nodes and pipes.
-fn without_contents(header: &mut Header, meta: &Metadata) -> std::io::Result<()> {
-    header.set_size(0);
-    let kind = meta.file_type();
-    header.set_entry_type(match () {
-        () if kind.is_dir() => EntryType::Directory,
-        () if kind.is_char_device() => EntryType::Char,
-        () if kind.is_block_device() => EntryType::Block,
-        () => EntryType::Fifo,
-    });
-    if kind.is_char_device() || kind.is_block_device() {
-        header.set_device_major(rustix::fs::major(meta.rdev()))?;
-        header.set_device_minor(rustix::fs::minor(meta.rdev()))?;
-    }
-    Ok(())
+/// A name as the bytes it is made of.
+fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Decompresses, by what the stream begins with.
+pub fn plain<'a>(mut from: impl io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    let first = from
+        .fill_buf()
+        .context("tarball")?
+        .get(..4)
+        .unwrap_or_default()
+        .to_vec();
+    Ok(match first.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
+        [0xfd, b'7', b'z', b'X'] => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(from)),
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::with_buffer(from)?),
+        _ => Box::new(from),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::ffi::OsString;
+    use std::path::PathBuf;
 
     use super::*;
 
-    #[test]
-    fn a_directory_comes_out_sorted_with_its_links() {
-        let top = tempfile::tempdir().unwrap();
-        fs::create_dir(top.path().join("b")).unwrap();
-        fs::write(top.path().join("b/file"), b"12345").unwrap();
-        fs::hard_link(top.path().join("b/file"), top.path().join("b/second")).unwrap();
-        symlink("b/file", top.path().join("a")).unwrap();
-        let mut bytes = Vec::new();
-        write(top.path(), Owner::Root, 1000, &mut bytes).unwrap();
-        let mut archive = tar::Archive::new(bytes.as_slice());
-        let entries: Vec<(String, EntryType, u64)> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| {
-                let entry = entry.unwrap();
-                assert_eq!(
-                    (entry.header().uid().unwrap(), entry.header().mtime().unwrap()),
-                    (0, 1000)
-                );
-                (
-                    entry.path().unwrap().display().to_string(),
-                    entry.header().entry_type(),
-                    entry.size(),
-                )
-            })
-            .collect();
-        let expected = [
-            ("./", EntryType::Directory, 0),
-            ("a", EntryType::Symlink, 0),
-            ("b", EntryType::Directory, 0),
-            ("b/file", EntryType::Regular, 5),
-            ("b/second", EntryType::Link, 0),
-        ];
-        let expected: Vec<_> = expected
-            .into_iter()
-            .map(|(path, kind, size)| (path.to_owned(), kind, size))
-            .collect();
-        assert_eq!(entries, expected);
+    /// Keeps what comes.
+    #[derive(Default)]
+    pub struct Kept(pub Vec<(Node, Vec<u8>)>);
+
+    impl Sink for Kept {
+        fn take(&mut self, node: Node, data: &mut dyn Read) -> Result<()> {
+            let mut bytes = Vec::new();
+            data.read_to_end(&mut bytes)?;
+            self.0.push((node, bytes));
+            Ok(())
+        }
+    }
+
+    fn node(path: &str, what: What) -> Node {
+        Node {
+            user: 3_000_000,
+            attributes: vec![],
+            ..Node::of_root(Path::new(path), what, 1000)
+        }
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
-        let error = write(Path::new("/nonexistent/tree"), Owner::Root, 0, Vec::new()).unwrap_err();
-        assert!(error.to_string().starts_with("/nonexistent/tree"), "{error}");
+    fn what_is_written_reads_back() {
+        let long = "x/".repeat(120) + "name";
+        // A line feed in the value is what other readers trip over.
+        let capability = vec![(
+            OsString::from("security.capability"),
+            vec![1, b'\n', 0, b'=', b'\n'],
+        )];
+        let mut nodes = vec![
+            (node("", What::Directory), vec![]),
+            (node("dir", What::Directory), vec![]),
+            (node("dir/file", What::File(5)), b"12345".to_vec()),
+            (node("dir/same", What::Same("dir/file".into())), vec![]),
+            (node("link", What::Link("../a//b/./c/".into())), vec![]),
+            (node("long-link", What::Link(PathBuf::from(&long))), vec![]),
+            (node(&long, What::File(0)), vec![]),
+            (node("null", What::CharacterDevice(1, 3)), vec![]),
+            (node("loop", What::BlockDevice(7, 0)), vec![]),
+            (node("pipe", What::Pipe), vec![]),
+        ];
+        nodes[2].0.attributes = capability;
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, 900);
+        for (node, data) in &nodes {
+            writer.take(node.clone(), &mut data.as_slice()).unwrap();
+        }
+        writer.finish().unwrap();
+        let mut kept = Kept::default();
+        read(bytes.as_slice(), &mut kept).unwrap();
+        assert_eq!(kept.0.len(), nodes.len());
+        for ((found, data), (node, expected)) in kept.0.iter().zip(&nodes) {
+            assert_eq!((&found.path, &found.what), (&node.path, &node.what));
+            assert_eq!(
+                (found.user, found.mode, found.modified),
+                (3_000_000, node.mode, 900)
+            );
+            assert_eq!((&found.attributes, data), (&node.attributes, expected));
+        }
+    }
+
+    #[test]
+    fn a_source_that_ends_early_is_an_error() {
+        let mut writer = Writer::new(Vec::new(), 0);
+        let error = writer
+            .take(node("file", What::File(10)), &mut &b"12345"[..])
+            .unwrap_err();
+        assert!(error.to_string().contains("5 bytes early"), "{error}");
     }
 }

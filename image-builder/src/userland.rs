@@ -1,16 +1,17 @@
 //! What is in the image besides the device's own executable: Debian's programs, busybox and its applets, the files
 //! every system has in /etc.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+mod missing;
 
-use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+pub use missing::check;
 
 use crate::archive::{Archive, Part};
 use crate::board::Arch;
 use crate::elf::{Libraries, under_usr};
-use crate::feature::Feature;
+use crate::feature::Features;
 use crate::tree::Tree;
 
 /// Where Debian's static busybox lies.
@@ -52,7 +53,7 @@ const ETC: &[(&str, &str)] = &[
     // mount(8) without -t tries these; the kernel's own list only has what is loaded already.
     (
         "etc/filesystems",
-        "ext4\next3\next2\nvfat\nsquashfs\nbtrfs\nxfs\nf2fs\nexfat\nntfs3\niso9660\n",
+        "ext4\next3\next2\nvfat\nsquashfs\nbtrfs\nxfs\nf2fs\nexfat\nntfs3\nntfs\niso9660\n",
     ),
     ("etc/profile", PROFILE),
 ];
@@ -75,11 +76,25 @@ pub fn settings(archive: &mut Archive) -> Result<()> {
     Ok(())
 }
 
-/// The shell, entered early because it is what a person is left with when the rest did not fit.
-pub fn busybox(archive: &mut Archive, tree: &Tree) -> Result<()> {
-    let bytes = tree.read(&format!("/{BUSYBOX}"))?;
+/// The shell, entered early because it is what a person is left with when the rest did not fit; with its libraries, where
+/// it is not the static one (Raspberry Pi OS has the other).
+pub fn busybox(archive: &mut Archive, tree: &Tree, arch: Arch) -> Result<()> {
+    let path = format!("/{BUSYBOX}");
+    let bytes = tree.read(&path)?;
+    let mut libraries = Libraries::new(tree, arch);
+    libraries.add_program(&path, &bytes)?;
     archive.file(BUSYBOX, 0o755, bytes, Part::Programs)?;
-    archive.link("usr/bin/sh", "busybox")
+    archive.link("usr/bin/sh", "busybox")?;
+    put_libraries(archive, libraries)
+}
+
+fn put_libraries(archive: &mut Archive, libraries: Libraries) -> Result<()> {
+    for (path, bytes) in libraries.finish() {
+        if !archive.has(&path) {
+            archive.file(&path, 0o755, bytes, Part::Libraries)?;
+        }
+    }
+    Ok(())
 }
 
 /// Links for busybox's applets, where no other program has the name.
@@ -122,43 +137,31 @@ fn applet_names(busybox: &[u8]) -> Vec<String> {
 }
 
 /// The features' programs and files, then the libraries they name.
-pub fn programs<'f>(
-    archive: &mut Archive,
-    tree: &Tree,
-    arch: Arch,
-    features: impl Iterator<Item = &'f Feature>,
-) -> Result<()> {
+pub fn programs(archive: &mut Archive, tree: &Tree, arch: Arch, features: &Features) -> Result<()> {
     let mut libraries = Libraries::new(tree, arch);
     // A second name of a file already written becomes a link, as it is in its package.
     let mut written: BTreeMap<(u64, u64), String> = BTreeMap::new();
-    for feature in features {
+    for (name, feature) in features {
         for path in &feature.files {
             let place = under_usr(path);
             if archive.has(&place) {
                 continue;
             }
-            let on_host = tree
-                .find(path)
-                .with_context(|| format!("{path}: no package brings it"))?;
-            let meta = fs::metadata(&on_host).with_context(|| on_host.display().to_string())?;
-            let same = (meta.dev(), meta.ino());
-            if let Some(first) = written.get(&same) {
+            let metadata = tree.metadata(path)?;
+            if let Some(first) = written.get(&metadata.identity) {
                 archive.link(&place, &format!("/{first}"))?;
                 continue;
             }
             let bytes = tree.read(path)?;
             libraries.add_program(path, &bytes)?;
-            archive.file(&place, meta.mode() & 0o755, bytes, Part::Programs)?;
-            written.insert(same, place);
+            archive.file(&place, metadata.mode & 0o755, bytes, Part::Programs)?;
+            written.insert(metadata.identity, place);
         }
         for library in &feature.libraries {
-            libraries.add_library(library, "the feature")?;
+            libraries.add_library(library, &format!("feature {name}"))?;
         }
     }
-    for (path, bytes) in libraries.finish() {
-        archive.file(&path, 0o755, bytes, Part::Libraries)?;
-    }
-    Ok(())
+    put_libraries(archive, libraries)
 }
 
 /// The CA bundle: every certificate of the directories, then those given, one after the other. Without any there is no bundle.
@@ -172,7 +175,7 @@ pub fn certificates<'a>(
     for directory in directories {
         let before = bundle.len();
         for name in tree.names(directory).iter().filter(|name| name.ends_with(".crt")) {
-            bundle.extend(tree.read(&format!("{directory}/{name}"))?);
+            bundle.extend(tree.read(format!("{directory}/{name}"))?);
             if bundle.last() != Some(&b'\n') {
                 bundle.push(b'\n');
             }

@@ -8,8 +8,20 @@
     reason = "a test that cannot go on says where"
 )]
 
+mod boot_img;
+mod boot_sig;
 mod build;
+mod check_kernel;
+mod eeprom;
+mod from_image;
 mod inspect;
+mod listing;
+mod pe_stub;
 mod sign;
 mod squashfs;
+mod squashfs_hostile;
+mod squashfs_image;
+mod squashfs_ram;
 mod support;
+mod tftp_and_disk;
+mod uki;

@@ -142,7 +142,7 @@ fn a_tarball_that_is_cut_or_none_makes_no_image() {
         (b"", "no tar archive, or an empty one"),
         (b"this is not a tarball", "not a tar archive"),
         (&whole[..200], "not a tar archive, or damaged, after 0 entries"),
-        (&whole[..100_000], "damaged, after"),
+        (&whole[..100_000], "usr/lib/systemd/systemd: ends "),
         (&whole[..whole.len() - 1024], "cut short after 6 entries"),
     ];
     for (bytes, why) in cases {
@@ -231,5 +231,35 @@ fn what_cannot_be_read_or_made_is_refused_by_name() {
     for (flag, value) in [("--level", "23"), ("--block-size", "1000")] {
         let made = image_builder(&["squashfs", flag, value, "a", "b"]);
         assert!(made.code == 1 && made.err.contains(value), "{}", made.err);
+    }
+}
+
+#[test]
+fn there_is_one_source_and_one_image() {
+    for (words, why) in [
+        (&["squashfs"][..], "no image to write is named"),
+        (&["squashfs", "a"], "no source"),
+        (&["squashfs", "a", "b", "c"], "3 paths"),
+        (&["squashfs", "--from-tar", "a", "b", "c"], "several sources"),
+        (
+            &["squashfs", "--from-tar", "a", "--from-dir", "b", "c"],
+            "several sources",
+        ),
+        (
+            &["squashfs", "--fstab", "no", "a", "b"],
+            "--fstab no: 'ram' or 'keep'",
+        ),
+        (
+            &["squashfs", "--modules-from", "x", "a", "b"],
+            "--modules-from: of which kernel?",
+        ),
+        (
+            &["squashfs", "--compression", "zip", "a", "b"],
+            "unknown compression 'zip'",
+        ),
+        (&["squashfs", "--board", "pi9", "a", "b"], "unknown board 'pi9'"),
+    ] {
+        let ran = image_builder(words);
+        assert!(ran.code == 1 && ran.err.contains(why), "{words:?}: {}", ran.err);
     }
 }
