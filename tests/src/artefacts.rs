@@ -5,9 +5,13 @@
 
 mod os_image;
 mod prepare;
+mod qemu;
+pub mod raspios;
+pub mod web_servers;
 
 pub use os_image::{Os, OsImage, debian_os, sign, tiny_os};
-pub use prepare::{Wanted, device_executable, image, image_builder, prepare};
+pub use prepare::{Wanted, build, device_executable, image, image_builder, prepare};
+pub use qemu::with_machine as qemu_with_machine;
 
 use crate::guest::Board;
 use anyhow::{Context, Result, bail};
@@ -58,7 +62,11 @@ pub fn keys_dir() -> PathBuf {
 /// It has not been built.
 pub fn test_image(board: Board) -> Result<BootFiles> {
     let dir = image_dir(board);
-    let dtb = (board == Board::Pi3).then(|| dir.join("bcm2837-rpi-3-b.dtb"));
+    let dtb = match board {
+        Board::Pi3 => Some(dir.join("bcm2837-rpi-3-b.dtb")),
+        Board::Pi4 => Some(dir.join("bcm2711-rpi-4-b.dtb")),
+        Board::VirtArm64 | Board::PcX86_64 => None,
+    };
     let files = BootFiles {
         kernel: dir.join("kernel"),
         initrd: dir.join("initramfs.cpio.zst"),
@@ -71,6 +79,21 @@ pub fn test_image(board: Board) -> Result<BootFiles> {
         );
     }
     Ok(files)
+}
+
+/// The unified kernel image of `board`, if it has been built.
+///
+/// # Errors
+/// It has not been built.
+pub fn uki(board: Board) -> Result<PathBuf> {
+    let path = image_dir(board).join("lifeboot.efi");
+    if !path.exists() {
+        bail!(
+            "could not run: {}: not there, `make images` builds it",
+            path.display()
+        );
+    }
+    Ok(path)
 }
 
 /// Where the image for tests on `board` is built.

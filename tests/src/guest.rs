@@ -6,10 +6,12 @@
 mod builder;
 mod console;
 mod events;
+mod firmware;
 mod qmp;
 mod ssh;
 
 pub use builder::{Board, Disk, GuestBuilder};
+pub use firmware::Firmware;
 pub use ssh::{Client, Conversation, Peer};
 
 use crate::deadline::Deadline;

@@ -12,5 +12,6 @@ pub mod fault_server;
 pub mod fixtures;
 pub mod guest;
 pub mod interrupt;
+pub mod lan;
 pub mod process;
 pub mod step;

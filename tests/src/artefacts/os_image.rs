@@ -104,6 +104,8 @@ fn packed(tarball: PathBuf) -> Result<OsImage> {
     once(&squashfs, |partial| {
         let words = [
             "squashfs".as_ref(),
+            // Making new ones under emulation would be most of a boot.
+            "--keep-ssh-host-keys".as_ref(),
             "--level".as_ref(),
             LEVEL.as_ref(),
             tarball.as_os_str(),

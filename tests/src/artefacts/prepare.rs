@@ -8,8 +8,9 @@ use crate::process;
 use crate::step::step;
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What shall be there afterwards.
@@ -64,6 +65,9 @@ fn compile(wanted: &Wanted) -> Result<()> {
         step(&format!("device executable for {arch}"), || {
             device_executable(arch)
         })?;
+    }
+    if wanted.boards.contains(&Board::Pi4) {
+        step("QEMU with a Pi 4", || super::qemu::fetch("raspi4b"))?;
     }
     for board in &wanted.boards {
         step(&format!("image for {}", board.name()), || image(*board))?;
@@ -125,10 +129,23 @@ pub fn image(board: Board) -> Result<String> {
         return Ok(fs::read_to_string(&said_before).unwrap_or_default());
     }
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let mut command = Command::new(&builder);
-    command
-        .args(["build", "--board", board.name(), "--out"])
-        .arg(&dir);
+    let said = build(board, &dir, &[])?;
+    fs::write(&said_before, &said).context("build.log")?;
+    fs::write(&stamp, from).context("built-from")?;
+    Ok(said)
+}
+
+/// Has the builder write what the tests boot on `board` to `dir`, with more words on its command line; returns what it said.
+///
+/// # Errors
+/// The builder failed; the error has its words.
+pub fn build(board: Board, dir: &Path, more: &[&OsStr]) -> Result<String> {
+    let executable = target_dir()
+        .join(format!("{}-unknown-linux-musl", board.arch()))
+        .join(profile())
+        .join("rescue");
+    let mut command = Command::new(image_builder());
+    command.args(["build", "--board", board.name(), "--out"]).arg(dir);
     command.arg("--executable").arg(&executable);
     command
         .arg("--authorized-keys")
@@ -136,14 +153,18 @@ pub fn image(board: Board) -> Result<String> {
     command
         .arg("--trusted-key")
         .arg(keys_dir().join(keys::TRUSTED).with_extension("pub"));
-    command.arg("--ca").arg(&authority);
-    let said = process::run_with(&mut command, b"")?
+    command
+        .arg("--ca")
+        .arg(keys::tls(keys::KNOWN_AUTHORITY)?.authority);
+    if matches!(board, Board::VirtArm64 | Board::PcX86_64) {
+        // For firmware that boots from the network; the events' port is the one the guests of the harness have.
+        command.args(["--uki", "--cmdline", "lifeboot.events=vport0p1"]);
+    }
+    command.args(more);
+    Ok(process::run_with(&mut command, b"")?
         .success()
         .with_context(|| process::shown(&command))?
-        .text();
-    fs::write(&said_before, &said).context("build.log")?;
-    fs::write(&stamp, from).context("built-from")?;
-    Ok(said)
+        .text())
 }
 
 /// Runs cargo in the workspace; its words go to the terminal only when it fails.

@@ -2,7 +2,9 @@
 
 use super::Guest;
 use super::events::EventLog;
+use super::firmware::Firmware;
 use crate::artefacts::{self, BootFiles};
+use crate::lan::Lan;
 use crate::process;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -21,6 +23,8 @@ pub enum Board {
     PcX86_64,
     /// A Raspberry Pi 3 model B.
     Pi3,
+    /// A Raspberry Pi 4 model B.
+    Pi4,
 }
 
 impl Board {
@@ -30,12 +34,13 @@ impl Board {
             Board::VirtArm64 => "virt-arm64",
             Board::PcX86_64 => "pc-x86_64",
             Board::Pi3 => "pi3",
+            Board::Pi4 => "pi4",
         }
     }
 
     /// The board of that name.
     pub fn from_name(name: &str) -> Option<Board> {
-        [Board::VirtArm64, Board::PcX86_64, Board::Pi3]
+        [Board::VirtArm64, Board::PcX86_64, Board::Pi3, Board::Pi4]
             .into_iter()
             .find(|board| board.name() == name)
     }
@@ -43,7 +48,7 @@ impl Board {
     /// Architecture as Debian writes it.
     pub fn debian_arch(self) -> &'static str {
         match self {
-            Board::VirtArm64 | Board::Pi3 => "arm64",
+            Board::VirtArm64 | Board::Pi3 | Board::Pi4 => "arm64",
             Board::PcX86_64 => "amd64",
         }
     }
@@ -51,7 +56,7 @@ impl Board {
     /// Architecture as the kernel writes it.
     pub fn arch(self) -> &'static str {
         match self {
-            Board::VirtArm64 | Board::Pi3 => "aarch64",
+            Board::VirtArm64 | Board::Pi3 | Board::Pi4 => "aarch64",
             Board::PcX86_64 => "x86_64",
         }
     }
@@ -62,12 +67,14 @@ impl Board {
             Board::VirtArm64 => "ttyAMA0",
             Board::PcX86_64 => "ttyS0",
             Board::Pi3 => "ttyAMA0,115200",
+            // Not the mini-UART that a real one's header carries (ttyS1): QEMU's model of it interrupts without end.
+            Board::Pi4 => "ttyAMA0,115200",
         }
     }
 
     fn qemu(self) -> &'static str {
         match self {
-            Board::VirtArm64 | Board::Pi3 => "qemu-system-aarch64",
+            Board::VirtArm64 | Board::Pi3 | Board::Pi4 => "qemu-system-aarch64",
             Board::PcX86_64 => "qemu-system-x86_64",
         }
     }
@@ -79,12 +86,13 @@ impl Board {
             // code while QEMU's other processor still ran the old translation ("Oops: int3" in sched_clock_cpu).
             Board::PcX86_64 => &["-M", "q35", "-cpu", "max", "-smp", "1"],
             Board::Pi3 => &["-M", "raspi3b"],
+            Board::Pi4 => &["-M", "raspi4b"],
         }
     }
 
     /// Whether it has PCI, and with it everything virtio.
     fn has_pci(self) -> bool {
-        self != Board::Pi3
+        !matches!(self, Board::Pi3 | Board::Pi4)
     }
 }
 
@@ -132,6 +140,15 @@ pub struct GuestBuilder {
     watchdog: bool,
     extra: Vec<String>,
     ssh_port_in_guest: u16,
+    network: Option<Network>,
+}
+
+/// Firmware that boots from a network: the namespace QEMU runs in and its tap.
+#[derive(Debug, Clone)]
+struct Network {
+    firmware: Firmware,
+    namespace: PathBuf,
+    tap: String,
 }
 
 impl GuestBuilder {
@@ -141,6 +158,7 @@ impl GuestBuilder {
             name: name.to_owned(),
             memory_mb: match board {
                 Board::Pi3 => 1024,
+                Board::Pi4 => 2048,
                 _ => 512,
             },
             processors: None,
@@ -151,12 +169,13 @@ impl GuestBuilder {
             watchdog: false,
             extra: Vec::new(),
             ssh_port_in_guest: 22,
+            network: None,
         }
     }
 
-    /// RAM in MiB; a Pi 3 has 1024, whatever is asked.
+    /// RAM in MiB; a Pi 3 has 1024, a Pi 4 2048, whatever is asked.
     pub fn memory_mb(mut self, memory: u32) -> GuestBuilder {
-        if self.board != Board::Pi3 {
+        if self.board.has_pci() {
             self.memory_mb = memory;
         }
         self
@@ -204,6 +223,20 @@ impl GuestBuilder {
         self
     }
 
+    /// Nothing is handed to QEMU: firmware boots what it finds on that network. The words for the kernel are then the server's, and
+    /// events come only if `lifeboot.events=vport0p1` is among them.
+    ///
+    /// # Errors
+    /// Those of ip(8).
+    pub fn boots_from(mut self, lan: &Lan, firmware: Firmware) -> Result<GuestBuilder> {
+        self.network = Some(Network {
+            firmware,
+            namespace: lan.server().namespace(),
+            tap: lan.tap()?,
+        });
+        Ok(self)
+    }
+
     /// The port the guest's ssh server listens on.
     pub fn ssh_port_in_guest(mut self, port: u16) -> GuestBuilder {
         self.ssh_port_in_guest = port;
@@ -249,33 +282,26 @@ impl GuestBuilder {
 
     fn command(&self, dir: &Path, ssh_port: u16) -> Result<Command> {
         let board = self.board;
-        let files = match &self.files {
-            Some(files) => files.clone(),
-            None => artefacts::test_image(board)?,
-        };
-        let initrd = self.initrd.as_ref().unwrap_or(&files.initrd);
-        for file in [&files.kernel, initrd] {
-            ensure!(
-                file.exists(),
-                "could not run: {}: not there, `make images` builds it",
-                file.display()
-            );
-        }
         let mut words = self.words.clone();
-        let mut command = Command::new(board.qemu());
+        let mut command = match &self.network {
+            None if board == Board::Pi4 => artefacts::qemu_with_machine("raspi4b")?,
+            None => Command::new(board.qemu()),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", network.namespace.display()));
+                command.args(["--", board.qemu()]);
+                command
+            }
+        };
         command.args(board.machine());
         command.args(["-accel", "tcg,thread=multi", "-m", &self.memory_mb.to_string()]);
         if let Some(processors) = self.processors {
             command.args(["-smp", &processors.to_string()]);
         }
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
-        command
-            .arg("-kernel")
-            .arg(&files.kernel)
-            .arg("-initrd")
-            .arg(initrd);
-        if let Some(dtb) = &files.dtb {
-            command.arg("-dtb").arg(dtb);
+        match &self.network {
+            Some(network) => network.firmware.add(board, dir, &mut command)?,
+            None => self.load(&mut command)?,
         }
         let socket = |name: &str| {
             format!(
@@ -289,10 +315,13 @@ impl GuestBuilder {
         ]);
         command.args(["-serial", "chardev:console"]);
         command.args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
-        let forward = format!(
-            "user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}",
-            self.ssh_port_in_guest
-        );
+        let forward = match &self.network {
+            Some(network) => format!("tap,id=n0,ifname={},script=no,downscript=no", network.tap),
+            None => format!(
+                "user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}",
+                self.ssh_port_in_guest
+            ),
+        };
         command.args(["-netdev", &forward]);
         if board.has_pci() {
             // The first virtio device, so that its port has the same name whatever disks there are.
@@ -303,12 +332,11 @@ impl GuestBuilder {
             ]);
             command.args(["-device", "virtserialport,chardev=events,name=lifeboot.events"]);
             words.push("lifeboot.events=vport0p1".to_owned());
-            command.args([
-                "-device",
-                "virtio-net-pci,netdev=n0,romfile=",
-                "-device",
-                "virtio-rng-pci",
-            ]);
+            let card = match &self.network {
+                Some(network) => network.firmware.card(),
+                None => "virtio-net-pci,netdev=n0,romfile=",
+            };
+            command.args(["-device", card, "-device", "virtio-rng-pci"]);
         } else {
             command.args(["-device", "usb-net,netdev=n0"]);
         }
@@ -328,9 +356,36 @@ impl GuestBuilder {
             ensure!(board.has_pci(), "the watchdog of {} is built in", board.name());
             command.args(["-device", "i6300esb"]);
         }
-        command.args(["-append", &words.join(" ")]);
+        if self.network.is_none() {
+            command.args(["-append", &words.join(" ")]);
+        }
         command.args(&self.extra);
         Ok(command)
+    }
+
+    /// Has QEMU load kernel and initramfs.
+    fn load(&self, command: &mut Command) -> Result<()> {
+        let files = match &self.files {
+            Some(files) => files.clone(),
+            None => artefacts::test_image(self.board)?,
+        };
+        let initrd = self.initrd.as_ref().unwrap_or(&files.initrd);
+        for file in [&files.kernel, initrd] {
+            ensure!(
+                file.exists(),
+                "could not run: {}: not there, `make images` builds it",
+                file.display()
+            );
+        }
+        command
+            .arg("-kernel")
+            .arg(&files.kernel)
+            .arg("-initrd")
+            .arg(initrd);
+        if let Some(dtb) = &files.dtb {
+            command.arg("-dtb").arg(dtb);
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::artefacts;
 use crate::deadline::Deadline;
+use crate::lan::Station;
 use crate::process::{self, Outcome, may_fail};
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
@@ -29,6 +30,8 @@ pub struct Client {
     known_hosts: PathBuf,
     port: u16,
     identity: PathBuf,
+    /// A network namespace and an address in it, instead of a port of loopback.
+    elsewhere: Option<(PathBuf, String)>,
 }
 
 impl Client {
@@ -41,7 +44,16 @@ impl Client {
             known_hosts: dir.join(known_hosts),
             port,
             identity: artefacts::keys_dir().join("ed25519"),
+            elsewhere: None,
         }
+    }
+
+    /// The same server at an address of a test network, seen from one of its machines.
+    #[must_use]
+    pub fn from(mut self, station: &Station, address: &str) -> Client {
+        self.elsewhere = Some((station.namespace(), address.to_owned()));
+        self.port = 22;
+        self
     }
 
     /// Forgets the host key met so far.
@@ -87,9 +99,22 @@ impl Client {
 
     /// `ssh OPTIONS ARGUMENTS… root@guest WORDS…`, not started.
     pub fn command(&self, arguments: &[&str], words: &[&str]) -> Command {
-        let mut command = Command::new("ssh");
+        let mut command = match &self.elsewhere {
+            None => Command::new("ssh"),
+            Some((namespace, _)) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net={}", namespace.display()))
+                    .args(["--", "ssh"]);
+                command
+            }
+        };
+        let address = self
+            .elsewhere
+            .as_ref()
+            .map_or("127.0.0.1", |(_, address)| address);
         command.args(self.options()).args(["-p", &self.port.to_string()]);
-        command.args(arguments).arg("root@127.0.0.1").args(words);
+        command.args(arguments).arg(format!("root@{address}")).args(words);
         command
     }
 

@@ -5,11 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod disks;
+mod features;
 mod fetch;
 mod full_os;
 mod initramfs;
+mod key_partition;
 mod network;
 mod pi3;
+mod pi4;
+mod pi_boot;
+mod policy;
+mod raspios;
+mod serving;
 mod ssh;
 mod supervision;
 mod unlock;

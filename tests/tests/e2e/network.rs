@@ -2,7 +2,9 @@
 
 use crate::world::{BOOT, pc};
 use anyhow::{Result, ensure};
-use lifeboot_tests::guest::Peer;
+use lifeboot_tests::guest::{GuestBuilder, Peer};
+
+mod vlan;
 
 #[test]
 #[ignore = "make test-all"]
@@ -48,5 +50,38 @@ fn a_cable_that_comes_late_gets_a_lease() -> Result<()> {
     guest.set_link(true)?;
     guest.wait_event("network.lease", BOOT)?;
     guest.wait_ssh(Peer::Rescue, BOOT)?;
+    guest.passed()
+}
+
+/// A guest whose second card has a cable with nothing but VLAN 5 on it, and that is to use nothing else.
+fn on_vlan(cable: &vlan::Cable, name: &str, interface: &str) -> GuestBuilder {
+    let guest = pc(name).word(format!("ip={interface}:dhcp"));
+    cable.arguments().into_iter().fold(guest, GuestBuilder::argument)
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_vlan_gets_its_lease() -> Result<()> {
+    let cable = vlan::Cable::new()?;
+    let mut guest = on_vlan(&cable, "VLAN", "eth1.5")
+        .word("vlan=eth1.5:eth1")
+        .boot()?;
+    let lease = guest.wait_event("network.lease", BOOT)?;
+    ensure!(
+        lease.str("interface") == "eth1.5" && lease.str("address").starts_with(vlan::ADDRESS),
+        "{lease:?}"
+    );
+    ensure!(cable.untagged() == 0, "it asked without a tag, too");
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn without_the_word_nobody_answers_on_a_cable_that_carries_a_vlan() -> Result<()> {
+    let cable = vlan::Cable::new()?;
+    let mut guest = on_vlan(&cable, "no VLAN", "eth1").boot()?;
+    guest.wait_event("network.failed", BOOT)?;
+    ensure!(!guest.has_event("network.lease")?, "somebody answered");
+    ensure!(cable.untagged() > 0, "nothing was asked");
     guest.passed()
 }

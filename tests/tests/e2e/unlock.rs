@@ -156,3 +156,33 @@ fn a_root_that_needs_no_passphrase_does_not_ask() -> Result<()> {
     );
     guest.passed()
 }
+
+/// Formatted inside the guest: without a device mapper this machine cannot fill a LUKS1 volume.
+#[test]
+#[ignore = "make test-all"]
+fn a_luks1_volume_is_opened_by_its_passphrase_only_as_a_luks2_volume_is() -> Result<()> {
+    let disks = Disks::new("luks1")?;
+    let path = disks.blank("luks1.img", 32)?;
+    let mut guest = pc("LUKS1").memory_mb(448).disk(Disk::raw(path)).boot()?;
+    guest.wait_event("ssh.listening", BOOT)?;
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let format = format!(
+        "set -e; cryptsetup luksFormat --type luks1 --pbkdf-force-iterations 1000 --batch-mode --key-file - /dev/vda; \
+         printf '%s' '{PASSPHRASE}' | cryptsetup open --key-file - /dev/vda fill; mkfs.ext4 -q /dev/mapper/fill; \
+         mkdir -p /mnt; mount /dev/mapper/fill /mnt; mkdir /mnt/letters; cat >/mnt/{LETTER} <<'.'\n{LETTER_TEXT}.\n\
+         umount /mnt; cryptsetup close fill; cryptsetup isLuks --type luks1 /dev/vda"
+    );
+    client.run_with(&[&format], PASSPHRASE.as_bytes())?.success()?;
+    ensure!(opened(&client)?.is_empty(), "{} is open", opened(&client)?);
+    let listed = client.run(&["rescue", "disks"])?.success()?.text();
+    ensure!(listed.contains("LUKS") && listed.contains("locked"), "{listed}");
+    let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
+    answer(&mut conversation, "wrong horse")?;
+    answer(&mut conversation, PASSPHRASE)?;
+    ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
+    let device = format!("/dev/mapper/{}", opened(&client)?);
+    let read = format!("mount {device} /mnt && cat /mnt/{LETTER} && umount /mnt");
+    let text = client.run(&[&read])?.success()?.text();
+    ensure!(text == LETTER_TEXT, "the letter reads {text:?}");
+    guest.passed()
+}
