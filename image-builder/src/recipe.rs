@@ -203,6 +203,28 @@ mod tests {
         assert!(error.contains("r.toml: line 4: unknown feature 'zfs'"), "{error}");
     }
 
+    /// The keys there are, by the refusal of one that is not.
+    fn keys() -> Vec<String> {
+        let (_keep, path) = recipe("no-such-key = 1\n");
+        let refusal = format!("{:#}", Recipe::read(&path).unwrap_err());
+        let (_, known) = refusal.split_once("expected one of").unwrap();
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_key_refuses_a_value_of_the_wrong_kind_with_its_line() {
+        let keys = keys();
+        assert!(keys.len() > 20, "{keys:?}");
+        for key in keys {
+            let (_keep, path) = recipe(&format!("# a recipe\n{key} = {{ a = 1 }}\n"));
+            let error = format!("{:#}", Recipe::read(&path).unwrap_err());
+            assert!(
+                error.contains("r.toml") && error.contains("line 2") && error.contains(&key),
+                "{error}"
+            );
+        }
+    }
+
     #[test]
     fn paths_are_relative_to_the_recipe() {
         let (keep, path) =

@@ -3,12 +3,18 @@
 //! The same code serves the pipeline, which loads what the hardware's modaliases name, and the kernel, which runs
 //! `/sbin/modprobe -q -- NAME` whenever it misses a file system, a cipher or a device-mapper target. Formats: depmod(8), modules.dep(5).
 
-use crate::report::{chain, unheeded};
+use crate::report::unheeded;
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+mod modprobe;
+mod pattern;
+
+pub use modprobe::modprobe;
+use pattern::matches;
 
 /// The flag by which the kernel decompresses a module itself (MODULE_INIT_COMPRESSED_FILE, include/uapi/linux/module.h).
 const COMPRESSED_FILE: i32 = 4;
@@ -220,58 +226,6 @@ impl Modules {
     }
 }
 
-/// `modprobe` as the kernel and people call it: `-q`, `-a`, `-r` (refused), names and aliases. Returns the exit code and what to print.
-pub fn modprobe(args: &[String]) -> (u8, String) {
-    let quiet = args
-        .iter()
-        .any(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains('q'));
-    if args.iter().any(|arg| arg == "-r" || arg == "--remove") {
-        return (
-            1,
-            "modprobe: removing modules is not supported, use rmmod".to_owned(),
-        );
-    }
-    let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
-    let all = args.iter().any(|arg| arg == "-a" || arg == "--all");
-    let Some((first, options)) = names.split_first() else {
-        return (2, "usage: modprobe [-q] [-a] MODULE…".to_owned());
-    };
-    let modules = Modules::of_running_kernel();
-    let wanted: &[&String] = if all { &names } else { std::slice::from_ref(first) };
-    if !all && !options.is_empty() {
-        let options = options
-            .iter()
-            .map(|option| option.as_str())
-            .collect::<Vec<_>>()
-            .join(" ");
-        return outcome(modules.insert_with(first, &options), quiet);
-    }
-    for name in wanted {
-        if let (1, text) = outcome(modules.insert(name).map(|_| ()), quiet) {
-            return (1, text);
-        }
-    }
-    (0, String::new())
-}
-
-impl Modules {
-    fn insert_with(&self, name: &str, options: &str) -> Result<(), ModuleError> {
-        let found = self.resolve(name);
-        let Some(module) = found.first() else {
-            return Err(ModuleError::Unknown(name.to_owned()));
-        };
-        self.insert_one(module, options, &mut HashSet::new(), &mut Vec::new())
-    }
-}
-
-fn outcome(result: Result<(), ModuleError>, quiet: bool) -> (u8, String) {
-    match result {
-        Ok(()) => (0, String::new()),
-        Err(ModuleError::Unknown(_)) if quiet => (1, String::new()),
-        Err(error) => (1, format!("modprobe: {}", chain(&error))),
-    }
-}
-
 fn is_live(module: &str) -> bool {
     fs::read_to_string(format!("/sys/module/{module}/initstate")).is_ok_and(|state| state.trim() == "live")
 }
@@ -301,66 +255,6 @@ fn decompress(path: &str, file: File) -> io::Result<Vec<u8>> {
         }
     };
     Ok(image)
-}
-
-/// fnmatch(3) without flags, as modalias patterns use it: `*`, `?` and `[…]`.
-fn matches(pattern: &str, text: &str) -> bool {
-    glob(pattern.as_bytes(), text.as_bytes())
-}
-
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut back: Option<(usize, usize)> = None;
-    loop {
-        match pattern.get(p) {
-            Some(b'*') => {
-                back = Some((p + 1, t));
-                p += 1;
-                continue;
-            }
-            Some(_) if t < text.len() => {
-                if let Some(next) = one(pattern, p, text[t]) {
-                    p = next;
-                    t += 1;
-                    continue;
-                }
-            }
-            None if t == text.len() => return true,
-            _ => {}
-        }
-        match back {
-            Some((after, from)) if from < text.len() => {
-                back = Some((after, from + 1));
-                p = after;
-                t = from + 1;
-            }
-            _ => return false,
-        }
-    }
-}
-
-/// Matches one character at `p`; where the pattern goes on.
-fn one(pattern: &[u8], p: usize, c: u8) -> Option<usize> {
-    match pattern[p] {
-        b'?' => Some(p + 1),
-        b'[' => {
-            let end = p + 1 + pattern[p + 1..].iter().position(|b| *b == b']')?;
-            let set = &pattern[p + 1..end];
-            let mut inside = false;
-            let mut i = 0;
-            while i < set.len() {
-                if i + 2 < set.len() && set[i + 1] == b'-' {
-                    inside |= (set[i]..=set[i + 2]).contains(&c);
-                    i += 3;
-                } else {
-                    inside |= set[i] == c;
-                    i += 1;
-                }
-            }
-            inside.then_some(end + 1)
-        }
-        literal => (literal == c).then_some(p + 1),
-    }
 }
 
 #[cfg(test)]
@@ -402,24 +296,6 @@ mod tests {
         assert!(matches!(modules.insert("nonsense"), Err(ModuleError::Unknown(_))));
         modules.builtin.insert("loop".to_owned());
         assert!(modules.insert("loop").unwrap().is_empty());
-    }
-
-    #[test]
-    fn patterns() {
-        for (pattern, text, expected) in [
-            ("a*c", "abbbc", true),
-            ("a*c", "abbb", false),
-            ("*", "", true),
-            ("a?c", "abc", true),
-            ("dmi*:bvn[a-cx]*:", "dmi:x:bvnb1:", true),
-            ("dmi*:bvn[a-c]*:", "dmi:x:bvnd1:", false),
-            ("a[", "a[", false),
-            ("*a*b*c", "xxaxxbxxbxxc", true),
-            ("", "", true),
-            ("", "a", false),
-        ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        }
     }
 
     #[test]

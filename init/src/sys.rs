@@ -4,6 +4,7 @@
     reason = "ioctls; every block says what the kernel reads and writes"
 )]
 
+pub(crate) mod block_device;
 pub(crate) mod loop_device;
 pub(crate) mod net;
 pub(crate) mod watchdog;

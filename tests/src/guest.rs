@@ -3,6 +3,7 @@
 //! Emulated always (`-accel tcg`). The one thing a reader would get wrong: QEMU's user network accepts a forwarded
 //! connection before anybody listens in the guest, so "connected" says nothing; an ssh login does.
 
+mod board;
 mod builder;
 mod console;
 mod events;
@@ -10,7 +11,8 @@ mod firmware;
 mod qmp;
 mod ssh;
 
-pub use builder::{Board, Disk, GuestBuilder};
+pub use board::Board;
+pub use builder::{Disk, GuestBuilder};
 pub use firmware::Firmware;
 pub use ssh::{Client, Conversation, Peer};
 

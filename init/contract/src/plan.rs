@@ -15,6 +15,7 @@ use crate::words::{self, Word};
 use serde::{Deserialize, Serialize};
 use values::{absolute, address, choice, filled, number, public_key, stage};
 
+mod luks;
 mod values;
 
 pub use crate::root::{BlockId, Overlay, Source, Verify};
@@ -383,58 +384,6 @@ impl Plan {
             "lifeboot.ssh-key" => self.ssh.authorized_keys.push(public_key(value)?),
             "lifeboot.ssh-port" => self.ssh.port = number(value, 1, u64::from(u16::MAX))? as u16,
             _ => return Err("is not a boot parameter of lifeboot".to_owned()),
-        }
-        Ok(())
-    }
-
-    fn luks_volume(&mut self, uuid: &str) -> Result<&mut LuksVolume, String> {
-        let uuid = uuid.trim_start_matches("luks-").to_lowercase();
-        if uuid.is_empty() || !uuid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
-            return Err(format!("'{uuid}' is not a UUID"));
-        }
-        let index = match self.luks.iter().position(|volume| volume.uuid == uuid) {
-            Some(index) => index,
-            None => {
-                self.luks.push(LuksVolume {
-                    name: format!("luks-{uuid}"),
-                    uuid,
-                    key_file: None,
-                });
-                self.luks.len() - 1
-            }
-        };
-        self.luks.get_mut(index).ok_or_else(|| "no volume".to_owned())
-    }
-
-    fn luks_key(&mut self, value: &str) -> Result<(), String> {
-        let mut parts = value.splitn(3, ':');
-        let path = absolute(parts.next().unwrap_or_default())?;
-        if let Some(device) = parts.next().filter(|device| !device.is_empty()) {
-            return Err(format!("a key on another device ({device}) is not supported"));
-        }
-        match parts.next() {
-            Some(volume) => self.luks_volume(volume.trim_start_matches("UUID="))?.key_file = Some(path),
-            None if self.luks.is_empty() => {
-                return Err(format!("{path}: rd.luks.uuid= must stand before it"));
-            }
-            None => self
-                .luks
-                .iter_mut()
-                .for_each(|volume| volume.key_file = Some(path.clone())),
-        }
-        Ok(())
-    }
-
-    fn take_luks_options(&mut self, value: &str) -> Result<(), String> {
-        for option in value.split(',') {
-            match option {
-                "discard" | "allow-discards" => self.luks_options.discard = true,
-                "read-only" | "readonly" => self.luks_options.read_only = true,
-                other => self.notes.push(Note {
-                    key: "rd.luks.options".into(),
-                    what: format!("'{other}' is not used"),
-                }),
-            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //!
 //! Files in reading order: `limits` how far it may go, `http` one request with its redirects, `answer` what an answer means for
 //! the bytes held, `pull` the loop that resumes, `follow` the hashing thread, `patience` pauses and giving up, `progress` what
-//! people see meanwhile.
+//! people see meanwhile, `stream` the same without a file.
 
 use crate::report::{FailureExt, Reporter, failure};
 use crate::stage::verify::{Expectation, Finding, How, SEALS, TrustedKeys};
@@ -24,14 +24,17 @@ use std::time::{Duration, Instant};
 mod answer;
 mod follow;
 mod http;
+mod huge_pages;
 mod limits;
 mod patience;
 mod progress;
 mod pull;
 mod signature;
+mod stream;
 
 use http::Http;
 pub use limits::{ByteLen, Limits, mem_available};
+pub use stream::{Sink, from_reader, to_sink};
 
 /// Bytes read, written and hashed at once: large enough that system calls do not show, small enough for the smallest board.
 const CHUNK: usize = 256 * 1024;
@@ -141,6 +144,7 @@ pub fn run(
         reporter,
         limits,
     };
+    let _huge = huge_pages::HugePages::wanted(reporter);
     let mut job = Job::new(plan, url, &means)?;
     let mut answer = None;
     loop {
@@ -246,9 +250,13 @@ impl<'m> Job<'m> {
 
     /// What the bytes must satisfy; asked again for every pass, since a changed file has a changed signature.
     fn expectation(&self) -> Result<Expectation, Failure> {
-        match Expectation::of_plan(self.plan, &self.name) {
-            Some(expectation) => Ok(expectation),
-            None => signature::fetch(&self.url, &self.name, self.means),
+        if let Some(expectation) = Expectation::of_plan(self.plan, &self.name) {
+            return Ok(expectation);
+        }
+        let expectation = signature::fetch(&self.url, &self.name, self.means)?;
+        match expectation.too_old(self.plan) {
+            Some(too_old) => Err(too_old),
+            None => Ok(expectation),
         }
     }
 

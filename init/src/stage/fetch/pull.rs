@@ -11,9 +11,26 @@ use lifeboot_contract::event::{Failure, Stage};
 use reqwest::Url;
 use reqwest::blocking::Response;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
+
+/// Where the bytes go.
+pub(super) trait Place {
+    /// The first byte comes next, of so many, as far as anybody knows.
+    fn begins(&self, _total: Option<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Takes the bytes that belong at `at`; they come in order.
+    fn put(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+}
+
+impl Place for File {
+    fn put(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+}
 
 /// One file on its way; outlives restarts, so that pauses and patience do too.
 pub(super) struct Pull<'m> {
@@ -73,8 +90,13 @@ impl<'m> Pull<'m> {
         self.budget(claimed.unwrap_or(0))
     }
 
-    /// Gets every byte into `file`, telling `mark` how far it is.
-    pub(super) fn run(&mut self, first: Option<Response>, file: &File, mark: &Mark) -> Result<End, Failure> {
+    /// Gets every byte into `place`, telling `mark` how far it is.
+    pub(super) fn run(
+        &mut self,
+        first: Option<Response>,
+        place: &dyn Place,
+        mark: &Mark,
+    ) -> Result<End, Failure> {
         let mut first = first;
         loop {
             let asked = match first.take() {
@@ -92,7 +114,12 @@ impl<'m> Pull<'m> {
             };
             let head = Answer::read(answer.status(), answer.headers());
             match head.meaning(&self.held) {
-                Meaning::Begins => self.start(&head)?,
+                Meaning::Begins => {
+                    self.start(&head)?;
+                    place
+                        .begins(self.held.total)
+                        .map_err(|error| self.not_written(&error))?;
+                }
                 Meaning::GoesOn => self.resume(&head)?,
                 Meaning::StartsOver => return Ok(self.restart("the server does not resume", Some(answer))),
                 Meaning::Changed => return Ok(self.restart("the file changed on the server", None)),
@@ -110,7 +137,7 @@ impl<'m> Pull<'m> {
                     continue;
                 }
             }
-            match self.copy(answer, file, mark)? {
+            match self.copy(answer, place, mark)? {
                 Copied::Whole => return Ok(End::Whole(self.held.bytes)),
                 Copied::Short(what) => self.stumble(&what, None)?,
             }
@@ -220,7 +247,11 @@ impl<'m> Pull<'m> {
         })
     }
 
-    fn copy(&mut self, mut answer: Response, file: &File, mark: &Mark) -> Result<Copied, Failure> {
+    fn not_written(&self, error: &io::Error) -> Failure {
+        failure(Stage::Fetch, format!("{}: writing", self.name)).because(error)
+    }
+
+    fn copy(&mut self, mut answer: Response, place: &dyn Place, mark: &Mark) -> Result<Copied, Failure> {
         let from = self.held.bytes;
         let mut progress = Progress::new(self.shown.clone(), from);
         let mut told = from;
@@ -232,8 +263,9 @@ impl<'m> Pull<'m> {
             };
             let bytes = self.buffer.get(..got).unwrap_or_default();
             self.within(self.held.bytes + got as u64)?;
-            file.write_all_at(bytes, self.held.bytes)
-                .map_err(|error| failure(Stage::Fetch, format!("{}: writing", self.name)).because(&error))?;
+            place
+                .put(bytes, self.held.bytes)
+                .map_err(|error| self.not_written(&error))?;
             self.held.bytes += got as u64;
             if self.held.bytes - told >= CHUNK as u64 {
                 told = self.held.bytes;

@@ -1,0 +1,184 @@
+//! What clients ask and children report, and what PID 1 makes of it.
+
+use super::children::{Child, Kind};
+use super::clients::Client;
+use super::{Ending, GRACE_MS, Init};
+use crate::report::now_ms;
+use lifeboot_contract::control::{Order, Reply, Report, Request};
+use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::plan::{Hold, OnFailure};
+use lifeboot_contract::status::{Phase, Status};
+
+impl Init {
+    /// A request of a client; `None`: no answer.
+    pub(super) fn answer(&mut self, index: usize, request: Request) -> Option<Reply> {
+        let done = |text: &str| {
+            Some(Reply::Done {
+                text: text.to_owned(),
+            })
+        };
+        match request {
+            Request::Status => return Some(Reply::Status(Box::new(self.status_now()))),
+            Request::Log { since, follow } => {
+                let events: Vec<Event> = self
+                    .ring
+                    .iter()
+                    .filter(|event| event.seq >= since)
+                    .cloned()
+                    .collect();
+                let client = &mut self.clients[index];
+                events
+                    .into_iter()
+                    .for_each(|event| client.reply(&Reply::Event(event)));
+                if follow {
+                    client.follow();
+                    return None;
+                }
+            }
+            Request::Boot => return done(&self.go_on()),
+            Request::Hold { who, kind } => {
+                self.go_on = false;
+                let event = Event::new(now_ms(), Level::Debug, "session.start").with("who", who.as_str());
+                self.clients[index].hold(who, kind, now_ms());
+                self.record(event.with("kind", format!("{kind:?}").to_lowercase()));
+            }
+            Request::Nudge => self.order(Order::Nudge),
+            Request::Reboot => self.due = Some((now_ms() + GRACE_MS, Ending::Reboot)),
+            Request::Poweroff => self.due = Some((now_ms() + GRACE_MS, Ending::Poweroff)),
+            Request::Event(event) => {
+                self.record(event);
+                if self.clients[index].is_pipeline() {
+                    return None;
+                }
+            }
+            Request::Pipeline => {
+                self.clients[index].become_pipeline();
+                return None;
+            }
+            Request::Report(report) => {
+                if self.clients[index].is_pipeline() {
+                    self.report(report);
+                    return None;
+                }
+                return Some(Reply::Error {
+                    what: "only the pipeline reports".to_owned(),
+                });
+            }
+        }
+        done("")
+    }
+
+    /// `rescue boot`.
+    pub(super) fn go_on(&mut self) -> String {
+        self.go_on = true;
+        // A pipeline whose root stands has nothing more to do; it would begin again.
+        if self.ready.is_none() {
+            self.order(Order::GoOn);
+            let pipeline = self
+                .children
+                .iter_mut()
+                .filter(|child| child.kind == Kind::Pipeline);
+            pipeline.for_each(Child::hurry);
+        }
+        match &self.status.phase {
+            Phase::Held { source } => format!("starting {source} now; this session ends"),
+            Phase::Rescue => "no root= was given, so there is nothing to boot".to_owned(),
+            Phase::Failed { .. } => "trying again now; the system starts as soon as it is ready".to_owned(),
+            Phase::WaitingForPassphrase { .. } => {
+                "still waiting for a passphrase: type 'rescue unlock'".to_owned()
+            }
+            Phase::Break { stage } => format!("going on with stage {stage}"),
+            _ => "the boot is under way; the system starts as soon as it is ready".to_owned(),
+        }
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        for client in self.clients.iter_mut().filter(|client| client.is_pipeline()) {
+            client.reply(&Reply::Order(order));
+        }
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        match report {
+            Report::Stage(stage) => self.status.phase = Phase::Booting { stage },
+            Report::Replanned => self.replanned(),
+            Report::Addresses(addresses) => self.status.addresses = addresses,
+            Report::Hostname(name) => self.status.hostname = name,
+            Report::Waiting(volumes) if volumes.is_empty() => {}
+            Report::Waiting(volumes) => self.status.phase = Phase::WaitingForPassphrase { volumes },
+            Report::Idle => self.status.phase = Phase::Rescue,
+            Report::Break(stage) => self.status.phase = Phase::Break { stage },
+            Report::Failed {
+                failure,
+                attempts,
+                next_try_ms,
+            } => {
+                let now = now_ms();
+                self.status.attempts = attempts;
+                let next_try_ms = next_try_ms.map(|pause| now + pause);
+                self.status.phase = Phase::Failed {
+                    failure,
+                    since_ms: now,
+                    next_try_ms,
+                };
+                if next_try_ms.is_none() && self.plan.on_failure == OnFailure::Reboot {
+                    self.deadline_ms = Some(now);
+                }
+            }
+            Report::Ready(root) => {
+                self.status.phase = Phase::Held {
+                    source: root.source.clone(),
+                };
+                self.ready = Some(root);
+                if self.is_held() {
+                    self.say_held();
+                }
+            }
+        }
+    }
+
+    pub(super) fn say_held(&mut self) {
+        let who: Vec<String> = self
+            .clients
+            .iter()
+            .filter_map(Client::session)
+            .map(|session| session.who)
+            .collect();
+        let event = Event::new(now_ms(), Level::Info, "boot.held")
+            .with("holds", who.len())
+            .with("who", who);
+        self.record(
+            event.text("the system is ready; it starts when the last session ends or 'rescue boot' is typed"),
+        );
+    }
+
+    /// Whether a person keeps a ready system from being started.
+    pub(super) fn is_held(&self) -> bool {
+        match self.plan.hold {
+            Hold::Never => false,
+            Hold::Session => !self.go_on && self.clients.iter().any(|client| client.session().is_some()),
+            Hold::Always => !self.go_on,
+        }
+    }
+
+    pub(super) fn status_now(&self) -> Status {
+        let mut status = self.status.clone();
+        status.uptime_ms = now_ms();
+        status.sessions = self.clients.iter().filter_map(Client::session).collect();
+        if status.hostname.is_empty() {
+            status.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
+        status
+    }
+
+    /// Consoles where somebody has a shell: only warnings are printed into their work.
+    pub(super) fn consoles_in_use(&self) -> Vec<String> {
+        use lifeboot_contract::control::SessionKind::Console;
+        let consoles = self
+            .clients
+            .iter()
+            .filter_map(Client::session)
+            .filter(|session| session.kind == Console);
+        consoles.map(|session| session.who).collect()
+    }
+}
