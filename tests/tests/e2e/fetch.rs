@@ -14,102 +14,85 @@ use std::time::Duration;
 
 const MIB: u64 = 1024 * 1024;
 
+/// What the server sent until the tiny OS was up, whole.
+struct Sent {
+    bytes: u64,
+    /// The image's length.
+    length: u64,
+    ranges: usize,
+    started_over: bool,
+}
+
+/// Boots from a server with these faults to the end.
+fn boots_despite(name: &str, faults: Vec<Fault>) -> Result<Sent> {
+    let (server, os) = tiny_server()?;
+    for fault in faults {
+        server.fault(OS, fault);
+    }
+    let mut guest = pc_booting_from(&server, name).boot()?;
+    wait_for_tiny(&mut guest)?;
+    let started_over = guest.has_event("fetch.restart")?;
+    guest.passed()?;
+    let stats = server.stats(OS);
+    Ok(Sent {
+        bytes: stats.body_bytes,
+        length: std::fs::metadata(&os.squashfs)?.len(),
+        ranges: stats.ranges.len(),
+        started_over,
+    })
+}
+
+fn cut(times: u32) -> Fault {
+    Fault::CutAfter {
+        bytes: 5 * MIB,
+        times,
+    }
+}
+
 #[test]
 fn a_whole_file_is_fetched_once_and_boots() -> Result<()> {
-    let (server, os) = tiny_server()?;
-    let mut guest = pc_booting_from(&server, "whole file").boot()?;
-    wait_for_tiny(&mut guest)?;
-    let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(
-        server.stats(OS).body_bytes == length,
-        "{} of {length} bytes sent",
-        server.stats(OS).body_bytes
-    );
-    guest.passed()
+    let Sent { bytes, length, .. } = boots_despite("whole file", vec![])?;
+    ensure!(bytes == length, "{bytes} of {length} bytes sent");
+    Ok(())
 }
 
 #[test]
 fn a_connection_cut_three_times_is_resumed_and_boots() -> Result<()> {
-    let (server, os) = tiny_server()?;
-    server.fault(
-        OS,
-        Fault::CutAfter {
-            bytes: 5 * MIB,
-            times: 3,
-        },
-    );
-    let mut guest = pc_booting_from(&server, "cut three times").boot()?;
-    wait_for_tiny(&mut guest)?;
-    let length = std::fs::metadata(&os.squashfs)?.len();
-    let stats = server.stats(OS);
+    let sent = boots_despite("cut three times", vec![cut(3)])?;
     ensure!(
-        stats.body_bytes * 10 < length * 11,
-        "{} bytes sent for {length}",
-        stats.body_bytes
+        sent.bytes * 10 < sent.length * 11,
+        "{} bytes sent for {}",
+        sent.bytes,
+        sent.length
     );
-    ensure!(stats.ranges.len() >= 3, "asked for ranges {:?}", stats.ranges);
-    guest.passed()
+    ensure!(sent.ranges >= 3, "asked for {} ranges", sent.ranges);
+    Ok(())
 }
 
 #[test]
 fn a_cut_connection_to_a_server_without_ranges_starts_over_and_boots() -> Result<()> {
-    let (server, os) = tiny_server()?;
-    server.fault(OS, Fault::NoRange);
-    server.fault(
-        OS,
-        Fault::CutAfter {
-            bytes: 5 * MIB,
-            times: 1,
-        },
-    );
-    let mut guest = pc_booting_from(&server, "no ranges").boot()?;
-    wait_for_tiny(&mut guest)?;
-    let length = std::fs::metadata(&os.squashfs)?.len();
+    let sent = boots_despite("no ranges", vec![Fault::NoRange, cut(1)])?;
     ensure!(
-        server.stats(OS).body_bytes >= length + 5 * MIB,
+        sent.bytes >= sent.length + 5 * MIB,
         "only {} bytes sent",
-        server.stats(OS).body_bytes
+        sent.bytes
     );
-    guest.passed()
+    Ok(())
 }
 
 #[test]
 fn a_cut_connection_to_a_server_with_ranges_goes_on_and_boots() -> Result<()> {
-    let (server, os) = tiny_server()?;
-    server.fault(
-        OS,
-        Fault::CutAfter {
-            bytes: 5 * MIB,
-            times: 1,
-        },
-    );
-    let mut guest = pc_booting_from(&server, "ranges").boot()?;
-    wait_for_tiny(&mut guest)?;
-    let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(
-        server.stats(OS).body_bytes < length + MIB,
-        "{} bytes sent",
-        server.stats(OS).body_bytes
-    );
-    guest.passed()
+    let sent = boots_despite("ranges", vec![cut(1)])?;
+    ensure!(sent.bytes < sent.length + MIB, "{} bytes sent", sent.bytes);
+    Ok(())
 }
 
 #[test]
 #[ignore = "make test-all"]
 fn a_file_that_changes_on_the_server_is_not_pieced_together() -> Result<()> {
-    let (server, _) = tiny_server()?;
-    server.fault(OS, Fault::ChangingEtag);
-    server.fault(
-        OS,
-        Fault::CutAfter {
-            bytes: 5 * MIB,
-            times: 1,
-        },
-    );
-    let mut guest = pc_booting_from(&server, "changing etag").boot()?;
-    wait_for_tiny(&mut guest)?;
-    ensure!(guest.has_event("fetch.restart")?, "no fetch.restart");
-    guest.passed()
+    let sent = boots_despite("changing etag", vec![Fault::ChangingEtag, cut(1)])?;
+    ensure!(sent.started_over, "no fetch.restart");
+    Ok(())
 }
 
 #[test]
@@ -194,17 +177,11 @@ fn a_file_that_is_not_there_is_named_and_tried_again() -> Result<()> {
 #[test]
 #[ignore = "make test-all"]
 fn a_busy_server_is_asked_again() -> Result<()> {
-    let (server, _) = tiny_server()?;
-    server.fault(
-        OS,
-        Fault::Status {
-            code: 503,
-            times: Some(2),
-        },
-    );
-    let mut guest = pc_booting_from(&server, "busy server").boot()?;
-    wait_for_tiny(&mut guest)?;
-    guest.passed()
+    let busy = Fault::Status {
+        code: 503,
+        times: Some(2),
+    };
+    boots_despite("busy server", vec![busy]).map(drop)
 }
 
 #[test]
@@ -237,23 +214,13 @@ fn a_redirect_to_itself_ends_in_rescue() -> Result<()> {
 #[test]
 #[ignore = "make test-all"]
 fn a_server_that_falls_silent_is_left_and_the_rest_is_fetched() -> Result<()> {
-    let (server, os) = tiny_server()?;
-    server.fault(
-        OS,
-        Fault::StallAfter {
-            bytes: 5 * MIB,
-            times: 1,
-        },
-    );
-    let mut guest = pc_booting_from(&server, "silence").boot()?;
-    wait_for_tiny(&mut guest)?;
-    let length = std::fs::metadata(&os.squashfs)?.len();
-    ensure!(
-        server.stats(OS).body_bytes * 10 < length * 11,
-        "{} bytes sent",
-        server.stats(OS).body_bytes
-    );
-    guest.passed()
+    let silent = Fault::StallAfter {
+        bytes: 5 * MIB,
+        times: 1,
+    };
+    let sent = boots_despite("silence", vec![silent])?;
+    ensure!(sent.bytes * 10 < sent.length * 11, "{} bytes sent", sent.bytes);
+    Ok(())
 }
 
 #[test]
