@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 mod table;
 
-pub use table::human;
+pub use table::{human, lines};
 
 /// Columns asked of lsblk. Without `NAME` it prints a flat list in which nothing is inside anything.
 const COLUMNS: &str = "NAME,PATH,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTLABEL,PARTUUID,MOUNTPOINTS,MODEL";
@@ -272,7 +272,7 @@ fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     const JSON: &str = r#"{"blockdevices": [

@@ -12,6 +12,7 @@ rescue: repairs, unlocks and boots this machine
   rescue unlock [DEVICE]       open a LUKS device; a waiting boot goes on
   rescue fsck [DEVICE]         check file systems, change nothing
   rescue fsck --repair DEVICE  repair one
+  rescue deploy SOURCE DEVICE  write an image to a disk, checked
   rescue fetch URL             fetch a file as the boot would, say how it went
 
   rescue reboot                restart, after unmounting what can be

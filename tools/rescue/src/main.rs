@@ -7,6 +7,7 @@
 mod boot;
 mod console;
 mod control;
+mod deploy;
 mod disks;
 mod fetch;
 mod fsck;
@@ -41,6 +42,7 @@ struct Rescue {
 enum Command {
     Boot(boot::Boot),
     Console(console::Console),
+    Deploy(deploy::Deploy),
     Disks(disks::Disks),
     Fetch(fetch::Fetch),
     Fsck(fsck::Fsck),
@@ -87,6 +89,11 @@ fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
     match words.as_slice() {
         ["help" | "--help" | "-h"] => return screen(),
         ["help", command, ..] => words = vec![*command, "--help"],
+        // argh takes a dash alone for an option.
+        ["deploy", ..] => words
+            .iter_mut()
+            .filter(|word| **word == "-")
+            .for_each(|word| *word = deploy::STDIN),
         _ => {}
     }
     match Rescue::from_args(&["rescue"], &words) {
@@ -99,6 +106,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Boot(options) => boot::boot(&options),
         Command::Console(options) => console::run(&options).map(never),
+        Command::Deploy(options) => deploy::run(&options),
         Command::Disks(options) => disks::run(&options),
         Command::Fetch(options) => fetch::run(&options),
         Command::Fsck(options) => fsck::run(&options),

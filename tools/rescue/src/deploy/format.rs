@@ -1,0 +1,177 @@
+//! How a source is packed, by its first bytes and never by its name: a wrong guess would be written to a disk.
+
+/// As many bytes as are looked at.
+pub const LOOKED_AT: usize = 4096;
+
+/// How it is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Not at all.
+    Raw,
+    /// RFC 1952.
+    Gzip,
+    /// The .xz file format.
+    Xz,
+    /// RFC 8878.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+}
+
+impl Format {
+    /// Looks at the first bytes.
+    ///
+    /// # Errors
+    /// What it is, when that cannot be meant for a disk.
+    pub fn of(first: &[u8]) -> Result<Format, &'static str> {
+        if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| first.starts_with(magic)) {
+            return Err(what);
+        }
+        Ok(match first {
+            [0x1F, 0x8B, 8, ..] => Format::Gzip,
+            [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
+            // The second is a skippable frame, with which some packers begin.
+            [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Format::Zstd,
+            [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x31,
+                0x41,
+                0x59,
+                0x26,
+                0x53,
+                0x59,
+                ..,
+            ] => Format::Bzip2,
+            _ => Format::Raw,
+        })
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Gzip => "gzip",
+            Format::Xz => "xz",
+            Format::Zstd => "zstd",
+            Format::Bzip2 => "bzip2",
+        }
+    }
+
+    /// The least number of bytes that come out, where the first bytes tell: a server's word for how long a raw image is, or the
+    /// content size in the header of the first zstd frame (RFC 8878, 3.1.1.1).
+    pub fn unpacked(self, first: &[u8], total: Option<u64>) -> Option<u64> {
+        match self {
+            Format::Raw => total,
+            Format::Zstd => zstd_content(first),
+            _ => None,
+        }
+    }
+}
+
+/// What is often given by mistake. A disk never begins like that.
+const FOREIGN: [(&[u8], &str); 14] = [
+    (
+        b"PK\x03\x04",
+        "a zip archive; unpack it first, or pack the image with xz or zstd",
+    ),
+    (b"7z\xBC\xAF\x27\x1C", "a 7z archive; unpack it first"),
+    (b"Rar!\x1A\x07", "a rar archive; unpack it first"),
+    (
+        b"\x04\x22\x4D\x18",
+        "packed with lz4; pack it with xz, zstd, gzip or bzip2",
+    ),
+    (
+        b"\x89LZO\0",
+        "packed with lzop; pack it with xz, zstd, gzip or bzip2",
+    ),
+    (b"QFI\xFB", "a qcow2 image; convert it: qemu-img convert -O raw"),
+    (b"KDMV", "a VMDK image; convert it: qemu-img convert -O raw"),
+    (
+        b"# Disk DescriptorFile",
+        "a VMDK image; convert it: qemu-img convert -O raw",
+    ),
+    (b"vhdxfile", "a VHDX image; convert it: qemu-img convert -O raw"),
+    (b"conectix", "a VHD image; convert it: qemu-img convert -O raw"),
+    (b"untrusted comment:", "a signature or a key of minisign"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+];
+
+fn zstd_content(first: &[u8]) -> Option<u64> {
+    const SINGLE_SEGMENT: u8 = 0x20;
+    if !first.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        return None;
+    }
+    let descriptor = *first.get(4)?;
+    let window = usize::from(descriptor & SINGLE_SEGMENT == 0);
+    let dictionary = *[0, 1, 2, 4].get(usize::from(descriptor & 3))?;
+    let at = 5 + window + dictionary;
+    let number = |length: usize| -> Option<u64> {
+        let bytes = first.get(at..at + length)?;
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        )
+    };
+    match descriptor >> 6 {
+        0 if descriptor & SINGLE_SEGMENT == 0 => None,
+        0 => number(1),
+        1 => Some(number(2)? + 256),
+        2 => number(4),
+        _ => number(8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell() {
+        for (first, format) in [
+            (&b"\x1f\x8b\x08\0"[..], Format::Gzip),
+            (b"\xfd7zXZ\0\0\x04", Format::Xz),
+            (b"\x28\xb5\x2f\xfd\x24", Format::Zstd),
+            (b"\x52\x2a\x4d\x18\x04", Format::Zstd),
+            (b"BZh91AY&SY", Format::Bzip2),
+            (b"BZh is how a text may begin", Format::Raw),
+            (b"\xeb\x63\x90", Format::Raw),
+            (b"", Format::Raw),
+        ] {
+            assert_eq!(Format::of(first), Ok(format), "{first:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_disk_is_not_taken_for_a_raw_one() {
+        for first in [
+            &b"PK\x03\x04"[..],
+            b"QFI\xfb\0",
+            b"<!DOCTYPE html>",
+            b"untrusted comment: x",
+        ] {
+            assert!(Format::of(first).is_err(), "{first:?}");
+        }
+        // One letter beside it.
+        assert_eq!(Format::of(b"PK\x03\x05"), Ok(Format::Raw));
+    }
+
+    #[test]
+    fn a_zstd_frame_tells_its_content() {
+        // As `zstd` writes it: of a file of 300 bytes, of 1 GiB, and of a pipe.
+        assert_eq!(zstd_content(b"\x28\xb5\x2f\xfd\x64\x2c\0rest"), Some(300));
+        assert_eq!(zstd_content(b"\x28\xb5\x2f\xfd\xa4\0\0\0\x40"), Some(1 << 30));
+        assert_eq!(zstd_content(b"\x28\xb5\x2f\xfd\x04\x58\0\0"), None);
+        for cut in 0..9 {
+            assert_eq!(zstd_content(&b"\x28\xb5\x2f\xfd\xe4\0\0\0\0"[..cut]), None);
+        }
+        assert_eq!(Format::Raw.unpacked(b"", Some(7)), Some(7));
+        assert_eq!(Format::Gzip.unpacked(b"\x1f\x8b\x08", Some(7)), None);
+    }
+}

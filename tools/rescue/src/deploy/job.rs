@@ -1,0 +1,309 @@
+//! What the bytes of a source become: looked at, then unpacked by one thread and written by another.
+
+use super::block::Block;
+use super::format::{Format, LOOKED_AT};
+use super::medium::Medium;
+use super::pipe;
+use super::progress::Progress;
+use super::unpack;
+use super::write::{CHUNK, Landed, Watch as _, Writer, fill};
+use anyhow::{anyhow, bail};
+use lifeboot_init::stage::fetch::Sink;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+/// Chunks between unpacking and writing.
+const CHUNKS: usize = 3;
+
+/// What is to be done with the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Stop as soon as it is known what they are.
+    Look,
+    /// Pass over them: whoever gives them checks them.
+    Check,
+    /// Write.
+    Write,
+}
+
+/// Whether the end of a raw source can be told from a cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A signature or a digest says what all of it is.
+    Whole,
+    /// Only its length does.
+    Length,
+}
+
+/// What was found out before the first write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// How it is packed.
+    pub format: Format,
+    /// Bytes of the source, where anybody knows.
+    pub source: Option<u64>,
+    /// Bytes of the image at least, where anybody knows.
+    pub image: Option<u64>,
+}
+
+/// One image for one disk.
+pub struct Job {
+    pub purpose: Purpose,
+    pub proof: Proof,
+    /// What the person says that the image has.
+    pub size: Option<u64>,
+    pub device: String,
+    pub room: u64,
+    pub medium: Option<Arc<Medium>>,
+    pub progress: Arc<Progress>,
+    /// Whether anything was written.
+    pub touched: Arc<AtomicBool>,
+    pub found: Option<Found>,
+    /// What went wrong here, in better words than the source has for it.
+    pub error: Option<anyhow::Error>,
+    first: Vec<u8>,
+    came: u64,
+    total: Option<u64>,
+    running: Option<Running>,
+}
+
+/// The threads at work.
+struct Running {
+    sender: pipe::Sender,
+    writing: JoinHandle<anyhow::Result<Landed>>,
+}
+
+impl Job {
+    /// Nothing has come yet; for a disk of that name and so many bytes.
+    pub fn new(purpose: Purpose, proof: Proof, (device, room): (&str, u64), progress: Arc<Progress>) -> Job {
+        Job {
+            purpose,
+            proof,
+            size: None,
+            device: device.to_owned(),
+            room,
+            medium: None,
+            progress,
+            touched: Arc::default(),
+            found: None,
+            error: None,
+            first: Vec::new(),
+            came: 0,
+            total: None,
+            running: None,
+        }
+    }
+
+    /// The source has ended and proved itself: waits until all of the image but its first megabyte is on the disk.
+    ///
+    /// # Errors
+    /// What unpacking or writing says, or an image that has not the size it should have.
+    pub fn finish(&mut self) -> anyhow::Result<Landed> {
+        if let Some(total) = self.total.filter(|total| *total != self.came) {
+            // A server that first says so and then otherwise; a proof would have told as well.
+            bail!("got {} of the {total} bytes announced", self.came);
+        }
+        if self.running.is_none() {
+            self.start()?;
+        }
+        let Some(running) = self.running.take() else {
+            bail!("nothing was to be written");
+        };
+        if !running.sender.end() {
+            return Err(outcome(running.writing).err().unwrap_or_else(behind));
+        }
+        let landed = outcome(running.writing)?;
+        match self.size {
+            Some(size) if size != landed.len => {
+                bail!("the image has {} bytes, {size} were expected", landed.len)
+            }
+            _ => Ok(landed),
+        }
+    }
+
+    /// A source that was too short to be looked at on its way.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn look_at_all(&mut self) -> anyhow::Result<()> {
+        self.found = Some(self.look()?);
+        Ok(())
+    }
+
+    /// What comes is known now; writes for the first time, where that is the purpose.
+    fn start(&mut self) -> anyhow::Result<()> {
+        let found = self.look()?;
+        self.found = Some(found);
+        let verb = if self.purpose == Purpose::Write {
+            "writing"
+        } else {
+            "checking"
+        };
+        self.progress.begin(verb, found.source);
+        let Some(medium) = self.medium.clone().filter(|_| self.purpose == Purpose::Write) else {
+            return Ok(());
+        };
+        if !self.touched.swap(true, Ordering::SeqCst) {
+            medium.blank()?;
+            // The old partitions go at once, so that nobody mounts one of them now.
+            medium.reread_partitions();
+            medium.discard();
+        }
+        let (sender, receiver) = pipe::new();
+        let (format, progress) = (found.format, Arc::clone(&self.progress));
+        let writing = spawn("write", move || write(format, receiver, &medium, &progress))?;
+        // The first bytes find a reader, or the reason why there is none is told by the thread.
+        let _taken = sender.bytes(std::mem::take(&mut self.first));
+        self.running = Some(Running { sender, writing });
+        Ok(())
+    }
+
+    fn look(&self) -> anyhow::Result<Found> {
+        if self.first.is_empty() {
+            bail!("it is empty");
+        }
+        let format = Format::of(&self.first).map_err(|what| anyhow!("it is {what}"))?;
+        let whole = Some(self.came).filter(|came| *came < LOOKED_AT as u64);
+        let source = self.total.or(whole);
+        let image = format.unpacked(&self.first, source).max(self.size);
+        if format == Format::Raw && self.proof == Proof::Length && self.total.or(self.size).is_none() {
+            bail!(
+                "nobody says how long it is, and without a proof its end could be a cut; give --size, --sha256 or --signature"
+            );
+        }
+        if let Some(image) = image.filter(|image| *image > self.room) {
+            bail!(
+                "{}: too small, the image has {image} bytes and it has {}",
+                self.device,
+                self.room
+            );
+        }
+        Ok(Found {
+            format,
+            source,
+            image,
+        })
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.came += bytes.len() as u64;
+        self.progress.source(self.came);
+        if let Some(running) = &self.running {
+            if running.sender.bytes(bytes.to_vec()) {
+                return Ok(());
+            }
+            return Err(self.reason());
+        }
+        if self.found.is_some() && self.purpose != Purpose::Write {
+            return Ok(());
+        }
+        self.first.extend_from_slice(bytes);
+        if self.first.len() < LOOKED_AT {
+            return Ok(());
+        }
+        self.start()?;
+        match self.purpose {
+            Purpose::Look => bail!("it was only looked at"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the threads have ended.
+    fn reason(&mut self) -> anyhow::Error {
+        let ended = self.running.take().map(|running| {
+            drop(running.sender);
+            outcome(running.writing)
+        });
+        ended.and_then(Result::err).unwrap_or_else(behind)
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // Nothing is written any more when it is said that something went wrong.
+        if self.running.is_some() {
+            drop(self.reason());
+        }
+    }
+}
+
+impl Sink for Job {
+    fn begin(&mut self, total: Option<u64>) -> io::Result<()> {
+        // What an earlier pass made is given up; the disk stays unusable meanwhile.
+        if self.running.is_some() {
+            drop(self.reason());
+        }
+        self.progress.begin("starting", total);
+        self.first.clear();
+        self.found = None;
+        self.came = 0;
+        self.total = total;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.take(bytes).map_err(|error| {
+            let short = io::Error::other(error.to_string());
+            self.error = Some(error);
+            short
+        })
+    }
+}
+
+fn behind() -> anyhow::Error {
+    anyhow!("unpacking: something follows the end of the packed image")
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+fn outcome<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+}
+
+/// Writes what another thread unpacks.
+fn write(
+    format: Format,
+    receiver: pipe::Receiver,
+    medium: &Medium,
+    progress: &Progress,
+) -> anyhow::Result<Landed> {
+    let (full, chunks) = mpsc::sync_channel::<Block>(CHUNKS);
+    let (free, empty) = mpsc::channel();
+    for _ in 0..CHUNKS {
+        free.send(Block::new(CHUNK)).map_err(|_| anyhow!("no reader"))?;
+    }
+    let unpacking = spawn("unpack", move || -> anyhow::Result<()> {
+        let mut reader = unpack::reader(format, receiver)?;
+        while let Ok(mut chunk) = empty.recv() {
+            fill(&mut chunk, &mut *reader)?;
+            let last = chunk.filled < chunk.capacity();
+            if full.send(chunk).is_err() || last {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    let mut writer = Writer::new(medium);
+    for mut chunk in chunks {
+        if chunk.filled == 0 {
+            continue;
+        }
+        progress.at(writer.take(&mut chunk)?);
+        // At the end nobody takes it any more.
+        drop(free.send(chunk));
+    }
+    outcome(unpacking)?;
+    writer.finish()
+}
+
+#[cfg(test)]
+mod tests;

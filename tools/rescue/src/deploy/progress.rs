@@ -1,0 +1,212 @@
+//! How far it is: one line that changes on a terminal, else a line now and then.
+
+use super::write::Watch;
+use crate::disks::human;
+use crate::output;
+use std::collections::VecDeque;
+use std::io::{IsTerminal as _, Write as _, stderr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two looks of a person at a terminal.
+const ON_TERMINAL: Duration = Duration::from_millis(500);
+/// Between two lines of a log.
+const IN_LOG: Duration = Duration::from_secs(10);
+/// The rate is that of so much time.
+const WINDOW: Duration = Duration::from_secs(8);
+
+/// What people see, from whichever thread knows more.
+pub struct Progress {
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    verb: &'static str,
+    /// Of the source, where it tells; time left is by this.
+    total: Option<u64>,
+    source: u64,
+    image: u64,
+    shown: Instant,
+    samples: VecDeque<(Instant, u64, u64)>,
+    line: bool,
+}
+
+impl Progress {
+    /// Nothing is shown yet.
+    pub fn new() -> Progress {
+        Progress {
+            terminal: stderr().is_terminal(),
+            state: Mutex::new(State {
+                verb: "",
+                total: None,
+                source: 0,
+                image: 0,
+                shown: Instant::now(),
+                samples: VecDeque::new(),
+                line: false,
+            }),
+        }
+    }
+
+    /// Something begins that takes its time.
+    pub fn begin(&self, verb: &'static str, total: Option<u64>) {
+        let mut state = self.state();
+        state.verb = verb;
+        state.total = total;
+        (state.source, state.image) = (0, 0);
+        state.shown = Instant::now();
+        state.samples.clear();
+        state.samples.push_back((Instant::now(), 0, 0));
+    }
+
+    /// So many bytes of the source have come.
+    pub fn source(&self, bytes: u64) {
+        let mut state = self.state();
+        state.source = bytes;
+        self.tick(&mut state);
+    }
+
+    /// A sentence of somebody else, without the two getting into each other's line.
+    pub fn say(&self, text: &str) {
+        let mut state = self.state();
+        clear(&mut state);
+        output::complain(text);
+    }
+
+    /// What takes its time is over.
+    pub fn end(&self) {
+        clear(&mut self.state());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self, state: &mut State) {
+        let now = Instant::now();
+        let pause = if self.terminal { ON_TERMINAL } else { IN_LOG };
+        if now.duration_since(state.shown) < pause {
+            return;
+        }
+        state.shown = now;
+        while state.samples.len() > 1 && now.duration_since(state.samples[0].0) > WINDOW {
+            state.samples.pop_front();
+        }
+        let (since, source, image) = state.samples.front().copied().unwrap_or((now, 0, 0));
+        let line = sentence(&Step {
+            verb: state.verb,
+            total: state.total,
+            source: state.source,
+            image: state.image,
+            came: state.source.saturating_sub(source),
+            went: state.image.saturating_sub(image),
+            within: now.duration_since(since),
+        });
+        state.samples.push_back((now, state.source, state.image));
+        if self.terminal {
+            state.line = true;
+            let mut out = stderr().lock();
+            output::ignore(write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()));
+        } else {
+            output::complain(&line);
+        }
+    }
+}
+
+impl Watch for Progress {
+    fn at(&self, bytes: u64) {
+        let mut state = self.state();
+        state.image = bytes;
+        self.tick(&mut state);
+    }
+}
+
+fn clear(state: &mut State) {
+    if std::mem::take(&mut state.line) {
+        let mut out = stderr().lock();
+        output::ignore(write!(out, "\r\x1b[K").and_then(|()| out.flush()));
+    }
+}
+
+/// What a line is made of.
+struct Step {
+    verb: &'static str,
+    total: Option<u64>,
+    source: u64,
+    image: u64,
+    came: u64,
+    went: u64,
+    within: Duration,
+}
+
+fn sentence(step: &Step) -> String {
+    let seconds = step.within.as_secs_f64().max(1e-3);
+    let rate = human((step.went as f64 / seconds) as u64);
+    let mut text = format!("{}: {}, {rate}/s", step.verb, human(step.image));
+    // What was read back has no source: the image itself is what is gone through.
+    let (done, speed) = match step.source {
+        0 => (step.image, step.went as f64 / seconds),
+        source => (source, step.came as f64 / seconds),
+    };
+    let Some(total) = step.total.filter(|total| *total > 0) else {
+        return text;
+    };
+    let done = done.min(total);
+    text = format!("{text}, {} %", u128::from(done) * 100 / u128::from(total));
+    match (speed > 0.0).then(|| ((total - done) as f64 / speed).ceil() as u64) {
+        Some(left) if left < 100 * 3600 => format!("{text}, {} left", clock(left)),
+        _ => text,
+    }
+}
+
+/// `9 s`, `2 min 05 s`, `1 h 07 min`
+pub fn clock(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Step = Step {
+        verb: "writing",
+        total: Some(1000 << 20),
+        source: 250 << 20,
+        image: 600 << 20,
+        came: 100 << 20,
+        went: 240 << 20,
+        within: Duration::from_secs(4),
+    };
+
+    #[test]
+    fn time_left_is_by_the_source_and_the_rate_by_the_disk() {
+        assert_eq!(sentence(&STEP), "writing: 600 MiB, 60 MiB/s, 25 %, 30 s left");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said() {
+        let unknown = Step { total: None, ..STEP };
+        assert_eq!(sentence(&unknown), "writing: 600 MiB, 60 MiB/s");
+        let stuck = Step {
+            came: 0,
+            went: 0,
+            ..STEP
+        };
+        assert_eq!(sentence(&stuck), "writing: 600 MiB, 0 B/s, 25 %");
+        let back = Step { source: 0, ..STEP };
+        assert_eq!(sentence(&back), "writing: 600 MiB, 60 MiB/s, 60 %, 7 s left");
+    }
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        assert_eq!(
+            [59, 60, 3599, 4020].map(clock),
+            ["59 s", "1 min 00 s", "59 min 59 s", "1 h 07 min"]
+        );
+    }
+}
