@@ -14,7 +14,7 @@ use crate::elf::{Libraries, under_usr};
 use crate::feature::Features;
 use crate::tree::Tree;
 
-/// Where Debian's static busybox lies.
+/// Where Debian's busybox lies.
 const BUSYBOX: &str = "usr/bin/busybox";
 
 /// Applets that would stand in the way of the device's own ways to load modules, start and stop.
