@@ -16,9 +16,12 @@ use serde::{Deserialize, Serialize};
 use values::{absolute, address, choice, filled, number, public_key, stage};
 
 mod luks;
+mod policy;
 mod values;
 
 pub use crate::root::{BlockId, Overlay, Source, Verify};
+pub use luks::{LuksOptions, LuksVolume};
+pub use policy::{Hold, OnFailure, Retry};
 pub(crate) use values::key_lines;
 
 /// What the boot will do.
@@ -116,61 +119,6 @@ pub struct Network {
     pub bootif: Option<String>,
     /// `vlan=`
     pub vlans: Vec<Vlan>,
-}
-
-/// A LUKS volume to unlock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LuksVolume {
-    /// UUID of the LUKS header.
-    pub uuid: String,
-    /// Name under /dev/mapper; `luks-UUID` by default.
-    pub name: String,
-    /// Key file in the image, tried first.
-    pub key_file: Option<String>,
-}
-
-/// `rd.luks.options=`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LuksOptions {
-    /// Pass discards through.
-    pub discard: bool,
-    /// Open read-only.
-    pub read_only: bool,
-}
-
-/// `lifeboot.hold=`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Hold {
-    /// Sessions are cut at handover.
-    Never,
-    /// The last session's end, or `rescue boot`, lets the boot go on.
-    #[default]
-    Session,
-    /// Only `rescue boot` does.
-    Always,
-}
-
-/// `lifeboot.on-failure=`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// Stay reachable.
-    #[default]
-    Rescue,
-    /// Start over.
-    Reboot,
-}
-
-/// `lifeboot.retry=`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Retry {
-    /// For as long as it takes.
-    #[default]
-    Forever,
-    /// This often after the first time.
-    Times(u32),
 }
 
 /// The ssh server.

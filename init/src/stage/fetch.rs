@@ -66,6 +66,24 @@ struct Means<'m> {
     limits: &'m Limits,
 }
 
+impl<'m> Means<'m> {
+    /// For what a person asks for once the machine is up.
+    fn by_hand(
+        http: &'m Http,
+        keys: &'m TrustedKeys,
+        reporter: &'m Reporter,
+        limits: &'m Limits,
+    ) -> Means<'m> {
+        Means {
+            http,
+            keys,
+            clock: &SetAlready,
+            reporter,
+            limits,
+        }
+    }
+}
+
 /// The whole image in sealed memory, with what was expected of it and what the check over these very bytes found.
 pub struct Fetched {
     image: OwnedFd,
@@ -179,13 +197,7 @@ pub fn to_file(
     limits: &Limits,
 ) -> Result<Saved, Failure> {
     let http = Http::new(limits);
-    let means = Means {
-        http: &http,
-        keys,
-        clock: &SetAlready,
-        reporter,
-        limits,
-    };
+    let means = Means::by_hand(&http, keys, reporter, limits);
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = Path::new(&part);

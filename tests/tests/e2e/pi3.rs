@@ -1,8 +1,9 @@
 //! A Raspberry Pi 3 as QEMU models it: Debian's kernel and device tree, unchanged.
 
+use crate::world::reached_pi;
 use anyhow::{Result, ensure};
 use lifeboot_tests::fixtures::disk::{Damage, Disks};
-use lifeboot_tests::guest::{Board, Disk, Guest, Peer};
+use lifeboot_tests::guest::{Board, Disk, Guest};
 
 #[test]
 fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
@@ -18,20 +19,7 @@ fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
         .disk(Disk::raw(path))
         .word("lifeboot.watchdog=off")
         .boot()?;
-    let client = guest.wait_ssh(Peer::Rescue, 300)?;
-    let status = guest.status()?;
-    ensure!(
-        status
-            .model
-            .as_deref()
-            .is_some_and(|model| model.contains("Raspberry Pi 3")),
-        "{:?}",
-        status.model
-    );
-    let events = client.run(&["rescue", "log", "--json"])?.success()?.text();
-    for name in ["network.lease", "ssh.listening"] {
-        ensure!(events.contains(&format!("\"{name}\"")), "no {name} in:\n{events}");
-    }
+    let (client, _) = reached_pi(&mut guest, "Raspberry Pi 3")?;
     let disks = client.run(&["rescue", "disks"])?.success()?.text();
     ensure!(disks.contains("mmcblk0") && disks.contains("card"), "{disks}");
     guest.passed()

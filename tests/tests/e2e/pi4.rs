@@ -3,10 +3,11 @@
 //! The model has no Ethernet controller, no PCIe and no SD slot that works with this device tree; what it shows is the kernel on this
 //! chip, USB, and everything from PID 1 on.
 
+use crate::world::reached_pi;
 use anyhow::{Context, Result, ensure};
 use lifeboot_tests::artefacts::{BootFiles, test_image};
 use lifeboot_tests::fixtures::disk::Disks;
-use lifeboot_tests::guest::{Board, Guest, Peer};
+use lifeboot_tests::guest::{Board, Guest};
 use lifeboot_tests::process;
 use std::path::Path;
 
@@ -59,20 +60,7 @@ fn a_pi_4_is_reached_by_ssh_over_usb_net_and_speaks_where_no_terminal_is() -> Re
         // As on the Pi 3: the model has no timer behind the watchdog, and starting it resets the machine.
         .word("lifeboot.watchdog=off")
         .boot()?;
-    let client = guest.wait_ssh(Peer::Rescue, 300)?;
-    let status = guest.status()?;
-    ensure!(
-        status
-            .model
-            .as_deref()
-            .is_some_and(|model| model.contains("Raspberry Pi 4")),
-        "{:?}",
-        status.model
-    );
-    let events = client.run(&["rescue", "log", "--json"])?.success()?.text();
-    for name in ["network.lease", "ssh.listening"] {
-        ensure!(events.contains(&format!("\"{name}\"")), "no {name} in:\n{events}");
-    }
+    let (_, events) = reached_pi(&mut guest, "Raspberry Pi 4")?;
     // This serial port belongs to the Bluetooth chip: the kernel lists it as a console, but there is no terminal to be opened. What is
     // said comes out of it all the same, and nothing is started over and over.
     guest.wait_console("this machine stays in rescue", 30)?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use lifeboot_contract::event::Event;
 use lifeboot_tests::artefacts::{OsImage, tiny_os};
 use lifeboot_tests::fault_server::FaultServer;
-use lifeboot_tests::guest::{Board, Guest, GuestBuilder};
+use lifeboot_tests::guest::{Board, Client, Guest, GuestBuilder, Peer};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 
@@ -123,4 +123,19 @@ pub fn sha256(path: &std::path::Path) -> Result<String> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect())
+}
+
+/// Logs in to a model of a Raspberry Pi, which must call itself `model` and have a lease; returns the client and the log's events.
+pub fn reached_pi(guest: &mut Guest, model: &str) -> Result<(Client, String)> {
+    let client = guest.wait_ssh(Peer::Rescue, 300)?;
+    let told = guest.status()?.model;
+    ensure!(
+        told.as_deref().is_some_and(|told| told.contains(model)),
+        "{told:?}"
+    );
+    let events = client.run(&["rescue", "log", "--json"])?.success()?.text();
+    for name in ["network.lease", "ssh.listening"] {
+        ensure!(events.contains(&format!("\"{name}\"")), "no {name} in:\n{events}");
+    }
+    Ok((client, events))
 }

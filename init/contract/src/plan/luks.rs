@@ -1,7 +1,28 @@
 //! The words about encrypted volumes, as dracut.cmdline(7) has them.
 
 use super::values::absolute;
-use super::{LuksVolume, Note, Plan};
+use super::{Note, Plan};
+use serde::{Deserialize, Serialize};
+
+/// A LUKS volume to unlock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LuksVolume {
+    /// UUID of the LUKS header.
+    pub uuid: String,
+    /// Name under /dev/mapper; `luks-UUID` by default.
+    pub name: String,
+    /// Key file in the image, tried first.
+    pub key_file: Option<String>,
+}
+
+/// `rd.luks.options=`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LuksOptions {
+    /// Pass discards through.
+    pub discard: bool,
+    /// Open read-only.
+    pub read_only: bool,
+}
 
 impl Plan {
     pub(super) fn luks_volume(&mut self, uuid: &str) -> Result<&mut LuksVolume, String> {

@@ -6,7 +6,7 @@
 use super::follow::Mark;
 use super::http::Http;
 use super::pull::{End, Place};
-use super::{CHUNK, Job, Limits, Means, Saved, SetAlready};
+use super::{CHUNK, Job, Limits, Means, Saved};
 use crate::report::{FailureExt, Reporter, failure};
 use crate::stage::verify::{Check, Expectation, TrustedKeys};
 use lifeboot_contract::event::{Failure, Stage};
@@ -63,13 +63,7 @@ pub fn to_sink(
     limits: &Limits,
 ) -> Result<Saved, Failure> {
     let http = Http::new(limits);
-    let means = Means {
-        http: &http,
-        keys,
-        clock: &SetAlready,
-        reporter,
-        limits,
-    };
+    let means = Means::by_hand(&http, keys, reporter, limits);
     let mut job = Job::new(plan, url, &means)?;
     let mut answer = None;
     for _ in 0..=RESTARTS {
