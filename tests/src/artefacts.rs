@@ -10,7 +10,7 @@ pub mod raspios;
 pub mod web_servers;
 
 pub use os_image::{Os, OsImage, debian_os, sign, tiny_os};
-pub use prepare::{Wanted, build, device_executable, image, image_builder, prepare};
+pub use prepare::{Wanted, build, device_executable, everything, image, image_builder, prepare};
 pub use qemu::with_machine as qemu_with_machine;
 
 use crate::guest::Board;
@@ -79,6 +79,31 @@ pub fn test_image(board: Board) -> Result<BootFiles> {
         );
     }
     Ok(files)
+}
+
+/// The image for the PC that has every feature, if it has been built.
+///
+/// # Errors
+/// It has not been built.
+pub fn everything_image() -> Result<BootFiles> {
+    let dir = everything_dir();
+    let files = BootFiles {
+        kernel: dir.join("kernel"),
+        initrd: dir.join("initramfs.cpio.zst"),
+        dtb: None,
+    };
+    if !files.initrd.exists() {
+        bail!(
+            "could not run: {}: not there, `make images` builds it",
+            files.initrd.display()
+        );
+    }
+    Ok(files)
+}
+
+/// Where that image is built.
+fn everything_dir() -> PathBuf {
+    target_dir().join("lifeboot").join("images").join("everything")
 }
 
 /// The unified kernel image of `board`, if it has been built.

@@ -1,7 +1,7 @@
 //! Building what tests and the demo boot.
 
 use super::os_image::{Os, digest};
-use super::{image_dir, keys_dir, target_dir, workspace};
+use super::{everything_dir, image_dir, keys_dir, target_dir, workspace};
 use crate::fixtures::keys;
 use crate::guest::Board;
 use crate::process;
@@ -18,6 +18,8 @@ use std::process::Command;
 pub struct Wanted {
     /// Images for these boards.
     pub boards: BTreeSet<Board>,
+    /// The image for the PC that has every feature.
+    pub everything: bool,
     /// OS images.
     pub os: BTreeSet<(Os, Board)>,
 }
@@ -72,6 +74,9 @@ fn compile(wanted: &Wanted) -> Result<()> {
     for board in &wanted.boards {
         step(&format!("image for {}", board.name()), || image(*board))?;
     }
+    if wanted.everything {
+        step("image with every feature", everything)?;
+    }
     Ok(())
 }
 
@@ -109,7 +114,27 @@ pub fn device_executable(arch: &str) -> Result<PathBuf> {
 /// # Errors
 /// The builder failed; the error has its words.
 pub fn image(board: Board) -> Result<String> {
-    let dir = image_dir(board);
+    unless_fresh(board, &image_dir(board), &[])
+}
+
+/// Builds the image for the PC that has every feature, unless nothing that goes in has changed; returns what the builder said.
+///
+/// # Errors
+/// The builder failed; the error has its words.
+pub fn everything() -> Result<String> {
+    let mut command = Command::new(image_builder());
+    let features = process::run_with(command.arg("features"), b"")?.success()?.text();
+    let names: Vec<&str> = features
+        .lines()
+        .filter_map(|line| line.trim_start_matches(['*', ' ']).split(' ').next())
+        .collect();
+    let names = names.join(",");
+    // Packed quickly: what it weighs is not looked at.
+    let words = ["--features", &names, "--level", "3"].map(OsStr::new);
+    unless_fresh(Board::PcX86_64, &everything_dir(), &words)
+}
+
+fn unless_fresh(board: Board, dir: &Path, more: &[&OsStr]) -> Result<String> {
     let executable = target_dir()
         .join(format!("{}-unknown-linux-musl", board.arch()))
         .join(profile())
@@ -128,8 +153,8 @@ pub fn image(board: Board) -> Result<String> {
     if fs::read_to_string(&stamp).is_ok_and(|text| text == from) {
         return Ok(fs::read_to_string(&said_before).unwrap_or_default());
     }
-    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let said = build(board, &dir, &[])?;
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let said = build(board, dir, more)?;
     fs::write(&said_before, &said).context("build.log")?;
     fs::write(&stamp, from).context("built-from")?;
     Ok(said)

@@ -75,6 +75,7 @@ fn bench() -> Result<()> {
     let boards = [Board::VirtArm64, Board::PcX86_64];
     prepare(&Wanted {
         boards: boards.into(),
+        everything: false,
         os: boards
             .iter()
             .flat_map(|board| [(Os::Tiny, *board), (Os::Debian, *board)])

@@ -119,6 +119,7 @@ impl Demo {
         self.say("building: executable, image, and a Debian for it to start (kept in the cache after the first time)");
         prepare(&Wanted {
             boards: [self.board].into(),
+            everything: false,
             os: [(Os::Debian, self.board)].into(),
         })?;
         let length = |path: &Path| -> Result<u64> {

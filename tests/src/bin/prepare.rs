@@ -28,7 +28,12 @@ fn main() -> ExitCode {
         .flat_map(|board| [(Os::Debian, *board), (Os::Tiny, *board)])
         .collect();
     let card = boards.contains(&Board::VirtArm64);
-    let wanted = Wanted { boards, os };
+    let everything = boards.contains(&Board::PcX86_64);
+    let wanted = Wanted {
+        boards,
+        everything,
+        os,
+    };
     let made = prepare(&wanted).and_then(|()| match card {
         true => step("a disk image of Raspberry Pi OS's layout", raspios::image_xz).map(drop),
         false => Ok(()),

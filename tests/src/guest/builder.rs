@@ -124,6 +124,19 @@ impl GuestBuilder {
         self
     }
 
+    /// The image that has every feature, which is for the PC, with the memory it takes.
+    ///
+    /// # Errors
+    /// It has not been built.
+    pub fn with_everything(self) -> Result<GuestBuilder> {
+        ensure!(
+            self.board == Board::PcX86_64,
+            "there is no such image for {}",
+            self.board.name()
+        );
+        Ok(self.files(artefacts::everything_image()?).memory_mb(1024))
+    }
+
     /// Another initramfs with the same kernel.
     pub fn initrd(mut self, initrd: impl Into<PathBuf>) -> GuestBuilder {
         self.initrd = Some(initrd.into());

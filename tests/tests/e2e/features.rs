@@ -2,11 +2,9 @@
 
 use crate::world::{BOOT, pc};
 use anyhow::{Context, Result, ensure};
-use lifeboot_tests::artefacts::{self, BootFiles, image_builder};
-use lifeboot_tests::fixtures::disk::Disks;
-use lifeboot_tests::guest::{Board, Client, Guest, Peer};
+use lifeboot_tests::artefacts::image_builder;
+use lifeboot_tests::guest::{Client, Guest, Peer};
 use lifeboot_tests::process;
-use std::ffi::OsStr;
 use std::process::Command;
 
 /// What the builder says of its features: all names, or one feature in full.
@@ -25,17 +23,8 @@ fn names() -> Result<Vec<String>> {
 }
 
 /// A guest that has every feature there is.
-fn with_everything(name: &str, place: &Disks) -> Result<(Guest, Client)> {
-    let out = place.dir().join("out");
-    let names = names()?.join(",");
-    let words = ["--features", &names, "--level", "3"].map(OsStr::new);
-    artefacts::build(Board::PcX86_64, &out, &words)?;
-    let files = BootFiles {
-        kernel: out.join("kernel"),
-        initrd: out.join("initramfs.cpio.zst"),
-        dtb: None,
-    };
-    let mut guest = pc(name).memory_mb(2048).files(files).boot()?;
+fn with_everything(name: &str) -> Result<(Guest, Client)> {
+    let mut guest = pc(name).with_everything()?.memory_mb(2048).boot()?;
     guest.wait_event("ssh.listening", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
     Ok((guest, client))
@@ -44,8 +33,7 @@ fn with_everything(name: &str, place: &Disks) -> Result<(Guest, Client)> {
 #[test]
 #[ignore = "make test-all"]
 fn every_feature_does_what_it_is_for() -> Result<()> {
-    let place = Disks::new("features")?;
-    let (guest, client) = with_everything("features", &place)?;
+    let (guest, client) = with_everything("features")?;
     every_program_starts(&client)?;
     // Its device nodes come with it, and nothing has asked for it yet.
     client.run(&["modprobe", "loop"])?.success()?;

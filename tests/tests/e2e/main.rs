@@ -18,6 +18,7 @@ mod pi_boot;
 mod policy;
 mod raspios;
 mod serving;
+mod shell;
 mod ssh;
 mod supervision;
 mod unlock;

@@ -1,0 +1,56 @@
+//! The shell people find themselves in: it says where they are, completes what they type, and remembers it.
+
+use crate::world::{BOOT, pc};
+use anyhow::{Result, ensure};
+use lifeboot_tests::fixtures::disk::{Damage, Disks};
+use lifeboot_tests::guest::{Conversation, Disk, Guest, Peer};
+
+/// A shell on a terminal of a guest with one disk.
+fn shell(name: &str, disks: &Disks) -> Result<(Guest, Conversation)> {
+    let disk = disks.ext4("data.img", "data", Damage::None)?;
+    let mut guest = pc(name).disk(Disk::raw(disk)).boot()?;
+    guest.wait_event("ssh.listening", BOOT)?;
+    guest.wait_event("boot.idle", BOOT)?;
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let session = client.converse(&[])?;
+    Ok((guest, session))
+}
+
+#[test]
+fn tab_completes_commands_options_and_devices() -> Result<()> {
+    let disks = Disks::new("tab")?;
+    let (guest, mut session) = shell("tab", &disks)?;
+    session.expect(":~#", 30)?;
+    for (typed, becomes) in [
+        ("rescue dis\t", "rescue disks "),
+        ("rescue fsck --rep\t", "rescue fsck --repair "),
+        ("rescue fsck /dev/v\t", "rescue fsck /dev/vda "),
+        ("rescue fsck vd\t", "rescue fsck vda "),
+        ("rescue help unl\t", "rescue help unlock "),
+    ] {
+        session.send(typed)?;
+        session.expect(becomes, 30)?;
+        // Ctrl-C: a new line.
+        session.send("\u{3}")?;
+        session.expect(":~#", 30)?;
+    }
+    guest.passed()
+}
+
+#[test]
+fn the_prompt_says_how_the_boot_stands_and_the_arrow_brings_back_what_was_typed() -> Result<()> {
+    let disks = Disks::new("prompt")?;
+    let (guest, mut session) = shell("prompt", &disks)?;
+    session.expect("(rescue)", 30)?;
+    session.expect(":~#", 30)?;
+    session.send("echo one''two\n")?;
+    session.expect("onetwo", 30)?;
+    session.send("\u{1b}[A\n")?;
+    session.expect("onetwo", 30)?;
+    session.send("false\n")?;
+    session.send("echo status''-$?\n")?;
+    session.expect("status-1", 30)?;
+    session.send("exit 0\n")?;
+    ensure!(session.end(30)? == 0, "{}", session.heard());
+    guest.passed()
+}
