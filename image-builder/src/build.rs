@@ -61,7 +61,7 @@ pub struct Arguments {
     /// release of the kernel, where the tree has several
     #[argh(option, arg_name = "release")]
     kernel: Option<String>,
-    /// features, separated by commas; all of core,disks,ext4,luks,sftp,tls,vfat by default
+    /// features, separated by commas; all of bash,core,disks,ext4,luks,rsync,sftp,tls,vfat by default
     #[argh(option, arg_name = "list")]
     features: Option<String>,
     /// public keys that may log in, OpenSSH format

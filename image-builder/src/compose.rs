@@ -55,6 +55,9 @@ pub fn compose(
         let path = path.trim_start_matches('/');
         archive.file(path, 0o644, text.clone().into_bytes(), Part::Settings)?;
     }
+    if features.contains_key("bash") {
+        userland::completion(&mut archive)?;
+    }
     userland::applets(&mut archive)?;
     let directories = features
         .values()

@@ -11,7 +11,9 @@ use crate::board::{Reasons, check_reasons, read_toml};
 const EMBEDDED: &str = include_str!("../../kernel-config/features.toml");
 
 /// What an image has when nothing is said.
-pub const DEFAULT: &[&str] = &["core", "disks", "ext4", "luks", "rsync", "sftp", "tls", "vfat"];
+pub const DEFAULT: &[&str] = &[
+    "bash", "core", "disks", "ext4", "luks", "rsync", "sftp", "tls", "vfat",
+];
 
 /// One named part.
 #[derive(Debug, Clone, Deserialize)]
@@ -89,7 +91,7 @@ mod tests {
     fn an_unknown_feature_is_answered_with_the_known_ones() {
         let error = choose(&["zfs".to_owned()], None).unwrap_err().to_string();
         assert!(
-            error.starts_with("unknown feature 'zfs'; known are btrfs "),
+            error.starts_with("unknown feature 'zfs'; known are bash btrfs "),
             "{error}"
         );
     }

@@ -33,9 +33,16 @@ const PROFILE: &str = "\
 export PATH=/usr/sbin:/usr/bin
 export HOME=${HOME:-/root}
 export TERM=${TERM:-vt100}
-export PS1='rescue@\\h:\\w\\$ '
 umask 022
+if [ -n \"$BASH_VERSION\" ]; then
+    . /etc/bash.bashrc
+else
+    PS1='rescue@\\h:\\w\\$ '
+fi
 ";
+
+/// What Tab offers behind `rescue`, for bash.
+const COMPLETION: &str = include_str!("../../tools/rescue/completion.bash");
 
 /// Files of /etc, with their modes.
 const ETC: &[(&str, &str)] = &[
@@ -44,7 +51,7 @@ const ETC: &[(&str, &str)] = &[
         "root:*:0:0:root:/root:/bin/sh\nnobody:*:65534:65534:nobody:/:/bin/false\n",
     ),
     ("etc/group", "root:x:0:\ntty:x:5:\ndisk:x:6:\nnogroup:x:65534:\n"),
-    ("etc/shells", "/bin/sh\n/bin/ash\n"),
+    ("etc/shells", "/bin/sh\n/bin/ash\n/bin/bash\n"),
     (
         "etc/nsswitch.conf",
         "passwd: files\ngroup: files\nhosts: files dns\n",
@@ -74,6 +81,12 @@ pub fn settings(archive: &mut Archive) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What bash reads when Tab is pressed behind `rescue`.
+pub fn completion(archive: &mut Archive) -> Result<()> {
+    let text = COMPLETION.as_bytes().to_vec();
+    archive.file("etc/bash_completion.d/rescue", 0o644, text, Part::Settings)
 }
 
 /// The shell, entered early because it is what a person is left with when the rest did not fit; with its libraries, where

@@ -151,7 +151,7 @@ impl Client {
             "-q",
             "-e",
             "-c",
-            &format!("stty -echo rows 43 cols 132; exec {client}"),
+            &format!("stty rows 43 cols 132; exec {client}"),
             "/dev/null",
         ]);
         Conversation::start(command)

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 /// say what the boot is doing, why, and what can be typed next
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "status",
@@ -24,6 +25,7 @@ pub struct StatusOptions {
 
 /// print what has happened since the machine started
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "log",
@@ -43,17 +45,28 @@ pub struct Log {
 
 /// go on with the boot: try again now, end a break, let go of what sessions hold
 #[derive(Debug, FromArgs)]
-#[argh(subcommand, name = "boot")]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
+#[argh(
+    subcommand,
+    name = "boot",
+    example = "Go on now, whoever is logged in:\n$ {command_name}"
+)]
 pub struct Boot {}
 
 /// restart the machine, after unmounting what can be
 #[derive(Debug, FromArgs)]
-#[argh(subcommand, name = "reboot")]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
+#[argh(subcommand, name = "reboot", example = "Restart:\n$ {command_name}")]
 pub struct Reboot {}
 
 /// switch the machine off, after unmounting what can be
 #[derive(Debug, FromArgs)]
-#[argh(subcommand, name = "poweroff")]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
+#[argh(
+    subcommand,
+    name = "poweroff",
+    example = "Switch off; somebody must be there to switch it on again:\n$ {command_name}"
+)]
 pub struct Poweroff {}
 
 /// Prints how things stand.

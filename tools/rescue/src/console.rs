@@ -9,6 +9,7 @@ use crate::control::{self, Connection};
 use crate::disks;
 use crate::greeting;
 use crate::prompt::{self, Answer, Quiet, Secret};
+use crate::shell::login_name;
 use crate::tty::{self, Greeting};
 use crate::unlock::{Key, Outcome, Volume};
 use anyhow::Context as _;
@@ -29,14 +30,12 @@ use std::os::fd::AsFd as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// The shell on a console.
-const SHELL: &str = "/bin/sh";
-
 /// How often it is looked whether a passphrase is wanted, or no longer.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// serve a console (started by init)
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(subcommand, name = "console")]
 pub struct Console {
     /// name under /dev
@@ -261,16 +260,18 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
         }
     }
     let helper = std::env::current_exe().unwrap_or_else(|_| "/init".into());
+    let shell = OsStr::new(crate::shell::interactive());
     let mut command = tty::command(
         helper.as_os_str(),
         Greeting::Nothing,
-        OsStr::new(SHELL),
-        OsStr::new("-sh"),
+        shell,
+        &login_name(shell),
         &[],
     );
     command
         .env_clear()
         .envs(environment(name))
+        .env("SHELL", shell)
         .current_dir(if fs::exists("/root").unwrap_or(false) {
             "/root"
         } else {
@@ -282,7 +283,7 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
     let status = command
         .spawn()
         .and_then(|mut child| child.wait())
-        .context(SHELL)?;
+        .with_context(|| shell.display().to_string())?;
     drop(hold);
     if !status.success() && status.code() == Some(1) {
         // A shell that cannot start must not be tried as fast as the machine can.
@@ -291,7 +292,7 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn environment(tty: &str) -> [(&'static str, &str); 6] {
+fn environment(tty: &str) -> [(&'static str, &str); 5] {
     // A graphical text console understands Linux's own sequences, whatever is behind a serial line at least these.
     let is_virtual = tty
         .strip_prefix("tty")
@@ -300,7 +301,6 @@ fn environment(tty: &str) -> [(&'static str, &str); 6] {
         ("HOME", "/root"),
         ("LOGNAME", "root"),
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("SHELL", SHELL),
         ("TERM", if is_virtual { "linux" } else { "vt220" }),
         ("USER", "root"),
     ]
@@ -312,9 +312,9 @@ mod tests {
 
     #[test]
     fn a_serial_line_and_a_screen_are_different_terminals() {
-        assert_eq!(environment("tty1")[4], ("TERM", "linux"));
-        assert_eq!(environment("ttyS0")[4], ("TERM", "vt220"));
-        assert_eq!(environment("ttyAMA0")[4], ("TERM", "vt220"));
+        assert_eq!(environment("tty1")[3], ("TERM", "linux"));
+        assert_eq!(environment("ttyS0")[3], ("TERM", "vt220"));
+        assert_eq!(environment("ttyAMA0")[3], ("TERM", "vt220"));
     }
 
     #[test]

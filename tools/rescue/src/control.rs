@@ -54,15 +54,23 @@ impl Connection {
     /// # Errors
     /// When PID 1 does not listen.
     pub fn open() -> anyhow::Result<Connection> {
+        Connection::open_within(PATIENCE)
+    }
+
+    /// Connects; no answer may take longer than `patience`.
+    ///
+    /// # Errors
+    /// When PID 1 does not listen.
+    pub fn open_within(patience: Duration) -> anyhow::Result<Connection> {
         let path = socket(&run_dir());
         let stream = UnixStream::connect(&path)
             .with_context(|| format!("{}", path.display()))
             .context("init cannot be reached")?;
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(patience))
             .context("control socket")?;
         stream
-            .set_write_timeout(Some(PATIENCE))
+            .set_write_timeout(Some(patience))
             .context("control socket")?;
         Ok(Connection {
             stream: BufReader::new(stream),
@@ -132,7 +140,15 @@ pub fn ask(request: &Request) -> anyhow::Result<Reply> {
 /// # Errors
 /// As [`Connection::ask`].
 pub fn status() -> anyhow::Result<Status> {
-    match ask(&Request::Status)? {
+    status_within(PATIENCE)
+}
+
+/// How things stand, if PID 1 says so within `patience`.
+///
+/// # Errors
+/// As [`Connection::ask`].
+pub fn status_within(patience: Duration) -> anyhow::Result<Status> {
+    match Connection::open_within(patience)?.ask(&Request::Status)? {
         Reply::Status(status) => Ok(*status),
         other => bail!("init answered {other:?} when asked for the status"),
     }

@@ -43,6 +43,7 @@ pub const STDIN: &str = "/dev/stdin";
 
 /// write an image to a disk, checked before the disk becomes usable
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "deploy",

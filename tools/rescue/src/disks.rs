@@ -21,6 +21,7 @@ pub const LUKS: &str = "crypto_LUKS";
 
 /// show disks, partitions and what is on them
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "disks",

@@ -23,6 +23,7 @@ const RESERVE: u64 = 48 << 20;
 
 /// fetch a file as the boot would, and say how it went
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "fetch",

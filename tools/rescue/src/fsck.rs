@@ -15,6 +15,7 @@ use std::process::{Command, ExitCode};
 
 /// check file systems, and repair them when told to
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "fsck",

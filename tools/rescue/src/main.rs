@@ -9,12 +9,16 @@ mod console;
 mod control;
 mod deploy;
 mod disks;
+#[cfg(test)]
+mod documents;
 mod fetch;
 mod fsck;
 mod greeting;
 mod help;
 mod output;
 mod prompt;
+mod ps1;
+mod shell;
 mod sshd;
 mod tool;
 mod tty;
@@ -32,12 +36,14 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// repairs, unlocks and boots this machine
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 struct Rescue {
     #[argh(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(subcommand)]
 enum Command {
     Boot(boot::Boot),
@@ -57,6 +63,7 @@ enum Command {
 
 /// run the boot pipeline (started by init)
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(subcommand, name = "boot-pipeline")]
 struct Pipeline {}
 
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
     let result = match rest.first() {
         _ if called.is_some_and(|name| name == "modprobe") => Ok(modprobe(rest)),
         Some(word) if word == tty::WORD => tty::run(rest.get(1..).unwrap_or_default()).map(never),
+        Some(word) if word == ps1::WORD => ps1::run(rest.get(1..).unwrap_or_default()),
         // Started by the handover, never by people.
         Some(word) if word == "free-initramfs" => {
             Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs()))

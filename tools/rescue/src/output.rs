@@ -25,6 +25,16 @@ pub fn line(text: &str) -> io::Result<()> {
     lines([text])
 }
 
+/// Prints text as it is.
+///
+/// # Errors
+/// As the kernel says; see [`is_broken_pipe`].
+pub fn text(text: &str) -> io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Prints one line on standard error, where a failure to do so could be told to nobody.
 pub fn complain(text: &str) {
     ignore(writeln!(stderr().lock(), "{text}"));

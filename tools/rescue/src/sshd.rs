@@ -53,6 +53,7 @@ const TCP_UNACKNOWLEDGED_MS: u32 = 75_000;
 
 /// serve ssh (started by init)
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(subcommand, name = "sshd")]
 pub struct Sshd {
     /// port, instead of the plan's
@@ -62,7 +63,7 @@ pub struct Sshd {
     #[argh(option)]
     listen: Option<std::net::IpAddr>,
     /// login shell
-    #[argh(option, default = "PathBuf::from(\"/bin/sh\")")]
+    #[argh(option, default = "PathBuf::from(crate::shell::interactive())")]
     shell: PathBuf,
     /// file transfer server
     #[argh(option, default = "PathBuf::from(\"/usr/lib/openssh/sftp-server\")")]

@@ -26,6 +26,7 @@ const TRIES: u32 = 3;
 
 /// open a LUKS device with its passphrase
 #[derive(Debug, FromArgs)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "unlock",

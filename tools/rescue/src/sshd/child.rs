@@ -2,12 +2,13 @@
 
 use super::pty::{self, Master, Opened, Wanted};
 use super::{Paths, Peer};
+use crate::shell::login_name;
 use crate::tty::{self, Greeting};
 use anyhow::Context as _;
 use russh::Sig;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -172,16 +173,6 @@ fn on_pipes(paths: &Paths, program: &Program) -> std::process::Command {
     command
 }
 
-/// The name with a dash before it by which a shell knows that it is a login shell.
-pub fn login_name(shell: &OsStr) -> OsString {
-    let name = shell
-        .as_bytes()
-        .rsplit(|byte| *byte == b'/')
-        .next()
-        .unwrap_or_default();
-    OsString::from_vec([b"-", name].concat())
-}
-
 fn base_environment(paths: &Paths, peer: &Peer) -> Vec<(&'static str, OsString)> {
     let (client, server) = (peer.client, peer.server);
     let connection = format!(
@@ -324,10 +315,5 @@ mod tests {
                 ..
             }
         ));
-    }
-
-    #[test]
-    fn a_login_shell_is_named_with_a_dash() {
-        assert_eq!(login_name(OsStr::new("/bin/sh")), "-sh");
     }
 }

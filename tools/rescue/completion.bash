@@ -1,0 +1,49 @@
+# Tab behind 'rescue': commands, options, devices, files.
+# Made from the command line's own description by `UPDATE_DOCS=1 cargo test -p lifeboot-rescue`; a test fails when it is stale.
+_rescue_commands='boot deploy disks fetch fsck log poweroff reboot status unlock help'
+
+# Block devices: paths, or bare names where something else than a path was begun.
+_rescue_devices() {
+    local paths
+    paths=$(lsblk --noheadings --raw --paths --output NAME 2>/dev/null)
+    case $1 in
+    '' | /*) printf '%s\n' "$paths" ;;
+    *) printf '%s\n' "${paths//\/dev\//}" ;;
+    esac
+}
+
+_rescue() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    local options= values= takes= words=
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)) || [[ ${COMP_WORDS[1]} == help ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$_rescue_commands" -- "$word")
+        return
+    fi
+    case ${COMP_WORDS[1]} in
+    boot) options='' values='' takes='' ;;
+    deploy) options='--sha256 --signature --no-verify --size --yes --dry-run --json' values='--sha256 --signature --size' takes='file device' ;;
+    disks) options='--json' values='' takes='' ;;
+    fetch) options='--output --sha256 --no-verify' values='--output --sha256' takes='' ;;
+    fsck) options='--repair --json' values='' takes='device' ;;
+    log) options='--json --follow --since' values='--since' takes='' ;;
+    poweroff) options='' values='' takes='' ;;
+    reboot) options='' values='' takes='' ;;
+    status) options='--json' values='' takes='' ;;
+    unlock) options='--key-file --json' values='--key-file' takes='device' ;;
+    esac
+    if [[ $word == -* ]]; then
+        words="$options --help"
+    elif [[ " $values " == *" $before "* ]]; then
+        takes=file
+    else
+        [[ $takes == *device* ]] && words+=" $(_rescue_devices "$word")"
+        [[ $takes == *words:* ]] && words+=" ${takes#*words:}"
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+    if [[ $takes == *file* && $word != -* ]]; then
+        mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$word")
+        compopt -o filenames
+    fi
+}
+complete -F _rescue rescue
