@@ -10,7 +10,9 @@ pub mod control;
 pub mod key_partition;
 pub mod modules;
 pub mod report;
+pub mod secret;
 pub mod supervise;
+pub mod tang;
 pub mod uplink;
 pub mod stage {
     //! One file a stage, in the order of the boot.

@@ -6,7 +6,7 @@
 //!
 //! Files in reading order: `limits` how far it may go, `http` one request with its redirects, `answer` what an answer means for
 //! the bytes held, `pull` the loop that resumes, `follow` the hashing thread, `patience` pauses and giving up, `progress` what
-//! people see meanwhile, `stream` the same without a file.
+//! people see meanwhile, `stream` the same without a file, `post` one small question and its answer.
 
 use crate::report::{FailureExt, Reporter, failure};
 use crate::stage::verify::{Expectation, Finding, How, SEALS, TrustedKeys};
@@ -27,6 +27,7 @@ mod http;
 mod huge_pages;
 mod limits;
 mod patience;
+mod post;
 mod progress;
 mod pull;
 mod signature;
@@ -34,6 +35,7 @@ mod stream;
 
 use http::Http;
 pub use limits::{ByteLen, Limits, mem_available};
+pub use post::post;
 pub use stream::{Sink, from_reader, to_sink};
 
 /// Bytes read, written and hashed at once: large enough that system calls do not show, small enough for the smallest board.

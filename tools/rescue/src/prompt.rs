@@ -11,85 +11,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Longest passphrase taken; the buffer is made once, so that no copy stays behind when it would have to grow.
-const LONGEST: usize = 1024;
-
-/// Bytes that are wiped when they are no longer needed.
-pub struct Secret {
-    bytes: Vec<u8>,
-}
-
-impl Secret {
-    /// None yet.
-    pub fn new() -> Secret {
-        Secret {
-            bytes: Vec::with_capacity(LONGEST),
-        }
-    }
-
-    /// Reads all of `source`, without the line end that `echo` and editors put there.
-    ///
-    /// # Errors
-    /// As the kernel says, and when there is more than can be a passphrase.
-    pub fn read_from(mut source: impl io::Read) -> io::Result<Secret> {
-        let mut secret = Secret {
-            bytes: vec![0; LONGEST + 1],
-        };
-        let mut length = 0;
-        loop {
-            match source.read(secret.bytes.get_mut(length..).unwrap_or_default()) {
-                Ok(0) => break,
-                Ok(count) => length += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if length > LONGEST {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("more than {LONGEST} bytes"),
-            ));
-        }
-        secret.bytes.truncate(length);
-        if secret.bytes.last() == Some(&b'\n') {
-            secret.bytes.pop();
-        }
-        Ok(secret)
-    }
-
-    /// The bytes themselves.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn push(&mut self, byte: u8) {
-        if self.bytes.len() < LONGEST {
-            self.bytes.push(byte);
-        }
-    }
-
-    /// Takes back the last character, which may be several bytes.
-    fn pop(&mut self) {
-        while let Some(byte) = self.bytes.pop() {
-            if byte & 0xC0 != 0x80 {
-                break;
-            }
-        }
-    }
-
-    fn wipe(&mut self) {
-        self.bytes.fill(0);
-        // Keeps the optimizer from taking the line above for useless.
-        std::hint::black_box(&self.bytes);
-        self.bytes.clear();
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.wipe();
-    }
-}
+pub use lifeboot_init::secret::Secret;
 
 /// What came of asking.
 pub enum Answer {
@@ -200,37 +122,4 @@ pub fn ask(
     // The Enter was not echoed either.
     writeln!(out)?;
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_character_is_taken_back_whole() {
-        let mut secret = Secret::new();
-        "aé€".bytes().for_each(|byte| secret.push(byte));
-        secret.pop();
-        assert_eq!(secret.bytes(), "aé".as_bytes());
-        secret.pop();
-        secret.pop();
-        secret.pop();
-        assert_eq!(secret.bytes(), b"");
-    }
-
-    #[test]
-    fn one_line_end_is_not_part_of_a_passphrase_and_blanks_are() {
-        let read = |text: &str| Secret::read_from(text.as_bytes()).unwrap().bytes().to_vec();
-        assert_eq!(read(" a b \n"), b" a b ");
-        assert_eq!(read("a\n\n"), b"a\n");
-        assert_eq!(read(""), b"");
-        assert!(Secret::read_from(vec![b'x'; LONGEST + 1].as_slice()).is_err());
-        assert_eq!(
-            Secret::read_from(vec![b'x'; LONGEST].as_slice())
-                .unwrap()
-                .bytes()
-                .len(),
-            LONGEST
-        );
-    }
 }

@@ -101,7 +101,7 @@ impl Http {
         Ok(answer)
     }
 
-    fn client(&self, url: &Url, clock: &dyn Clock) -> Result<&Client, Failure> {
+    pub(super) fn client(&self, url: &Url, clock: &dyn Clock) -> Result<&Client, Failure> {
         let kept = match url.scheme() {
             "http" => &self.plain,
             "https" => &self.secure,
@@ -180,7 +180,7 @@ fn next_hop(at: &Url, target: Option<&str>) -> Result<Url, Failure> {
 }
 
 /// The reason when the certificate was judged and found wanting: asking again changes nothing.
-fn certificate_refused(error: &reqwest::Error) -> Option<String> {
+pub(super) fn certificate_refused(error: &reqwest::Error) -> Option<String> {
     let mut next = error.source();
     while let Some(cause) = next {
         if let Some(tls @ rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
@@ -196,7 +196,7 @@ fn certificate_refused(error: &reqwest::Error) -> Option<String> {
     None
 }
 
-fn no_answer(error: reqwest::Error, url: &Url, limits: &Limits) -> String {
+pub(super) fn no_answer(error: reqwest::Error, url: &Url, limits: &Limits) -> String {
     let host = url.host_str().unwrap_or_default();
     if error.is_timeout() && !error.is_connect() {
         return format!("{host}: no answer for {} s", limits.stall.as_secs_f32());
