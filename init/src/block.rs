@@ -155,7 +155,7 @@ fn blkid(args: &[&str]) -> io::Result<Option<String>> {
     Ok(blkid_lines(args)?.into_iter().next())
 }
 
-fn blkid_lines(args: &[&str]) -> io::Result<Vec<String>> {
+pub(crate) fn blkid_lines(args: &[&str]) -> io::Result<Vec<String>> {
     let output = Command::new("/usr/sbin/blkid")
         .args(args)
         .stdin(Stdio::null())
@@ -170,18 +170,28 @@ fn blkid_lines(args: &[&str]) -> io::Result<Vec<String>> {
     Ok(lines.map(str::to_owned).collect())
 }
 
-/// Waits until a device is there.
+/// Waits until a device is there. Where it is not, `bring_up` may make more devices appear, each time others have.
 ///
 /// # Errors
 /// It did not come in time; the message says how many block devices there are.
-pub fn await_device(id: &BlockId, orders: &Orders, at_most: Duration) -> Result<PathBuf, Failure> {
+pub fn await_device(
+    id: &BlockId,
+    orders: &Orders,
+    at_most: Duration,
+    mut bring_up: impl FnMut(),
+) -> Result<PathBuf, Failure> {
     let mut trouble = None;
-    let found = wait_for(orders, Some(at_most), || match find(id) {
-        Ok(found) => found,
-        Err(error) => {
-            trouble = Some(chain(&error));
-            None
-        }
+    let found = wait_for(orders, Some(at_most), || {
+        let mut look = || {
+            find(id).unwrap_or_else(|error| {
+                trouble = Some(chain(&error));
+                None
+            })
+        };
+        look().or_else(|| {
+            bring_up();
+            look()
+        })
     });
     found.ok_or_else(|| {
         let count = fs::read_dir("/sys/class/block")

@@ -121,7 +121,14 @@ impl World for Machine {
             }
             Source::Local(id) => {
                 boot.enter(Stage::Mount);
-                mount::local(plan, &ground.devices, id, orders, reporter)
+                let means = mount::Means {
+                    plan: plan.clone(),
+                    devices: &ground.devices,
+                    uplink: &ground.uplink,
+                    orders,
+                    reporter,
+                };
+                mount::local(&means, id)
             }
         }
     }
@@ -294,13 +301,16 @@ impl Boot {
 }
 
 fn backoff(first: Duration, attempts: u32) -> Duration {
-    first
-        .saturating_mul(1 << attempts.saturating_sub(1).min(10))
-        .min(LAST_PAUSE)
+    doubled(first, attempts).min(LAST_PAUSE)
+}
+
+/// The pause after so many attempts, twice as long each time.
+pub(crate) fn doubled(first: Duration, attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.saturating_sub(1).min(10))
 }
 
 /// Up to a quarter longer, so that a hall of machines does not come back at once.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let mut byte = [0; 1];
     let jitter = match rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(1) => u32::from(byte[0]),

@@ -8,6 +8,8 @@ pub mod block;
 pub mod boot;
 pub mod control;
 pub mod key_partition;
+pub mod luks;
+pub mod lvm;
 pub mod modules;
 pub mod report;
 pub mod secret;

@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a root waits for the network: one search and a little.
 const WAIT: Duration = Duration::from_secs(35);
 
-/// The network, as far as it is there.
+/// The network, as far as it is there; cheap to clone, usable from threads.
+#[derive(Clone)]
 pub struct Uplink {
     state: Arc<(Mutex<State>, Condvar)>,
 }

@@ -3,4 +3,6 @@
 
 pub mod disk;
 pub mod keys;
+pub mod luks;
+pub mod tang;
 pub mod tiny;

@@ -213,6 +213,16 @@ impl Guest {
         found.with_context(|| self.diagnosis())
     }
 
+    /// Plugs a disk that was named with `-drive if=none,id=…` into an empty slot.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn plug(&self, drive: &str, slot: &str) -> Result<()> {
+        let device =
+            serde_json::json!({"driver": "virtio-blk-pci", "id": "plugged", "drive": drive, "bus": slot});
+        qmp::command(&self.dir, "device_add", &device)
+    }
+
     /// Pulls the network plug, or puts it back.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 # Tab behind 'rescue': commands, options, devices, files.
 # Made from the command line's own description by `UPDATE_DOCS=1 cargo test -p lifeboot-rescue`; a test fails when it is stale.
-_rescue_commands='boot deploy disks fetch fsck log poweroff reboot status unlock help'
+_rescue_commands='boot deploy disks fetch fsck lock log poweroff reboot status unlock help'
 
 # Block devices: paths, or bare names where something else than a path was begun.
 _rescue_devices() {
@@ -26,11 +26,12 @@ _rescue() {
     disks) options='--json' values='' takes='' ;;
     fetch) options='--output --sha256 --no-verify' values='--output --sha256' takes='' ;;
     fsck) options='--repair --json' values='' takes='device' ;;
+    lock) options='--json' values='' takes='device' ;;
     log) options='--json --follow --since' values='--since' takes='' ;;
     poweroff) options='' values='' takes='' ;;
     reboot) options='' values='' takes='' ;;
     status) options='--json' values='' takes='' ;;
-    unlock) options='--key-file --json' values='--key-file' takes='device' ;;
+    unlock) options='--all --key-file --header --name --read-only --tang --test --show --json' values='--key-file --header --name' takes='device' ;;
     esac
     if [[ $word == -* ]]; then
         words="$options --help"

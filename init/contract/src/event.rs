@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 57] = [
+pub const NAMES: [(&str, &str); 60] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -242,6 +242,18 @@ pub const NAMES: [(&str, &str); 57] = [
     ("mount.waiting", "the boot waits for a passphrase: uuid, device"),
     ("mount.unlocked", "uuid, device"),
     ("mount.fsck", "device, result"),
+    (
+        "unlock.key",
+        "a key file did not unlock a volume: uuid, device, key, what",
+    ),
+    (
+        "unlock.tang",
+        "a volume's Tang servers were asked: uuid, device, token, url, result (opened, failed, unsupported), what, next_try_ms",
+    ),
+    (
+        "unlock.lvm",
+        "volume groups were activated: groups (list), volumes (list), what",
+    ),
     ("mount.done", "root, overlay, init"),
     ("mount.failed", "what"),
     ("boot.attempt", "try, root"),

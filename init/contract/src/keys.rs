@@ -93,13 +93,25 @@ pub const KEYS: &[Key] = &[
     ),
     many(
         "rd.luks.key",
-        "PATH[:KEYDEV[:LUKSDEV]]",
-        "A key file in the image, tried before anybody is asked. A KEYDEV is refused by name for now.",
+        "PATH[:KEYDEV[:LUKSDEV]] | UUID=PATH[:KEYDEV]",
+        "A key file in the image, or on the file system of KEYDEV (UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/), tried without anybody \
+         being asked; a passphrase may be given meanwhile. See unlock.md.",
+    ),
+    many(
+        "rd.luks.data",
+        "UUID=DEVICE",
+        "Where a volume is whose header is elsewhere (systemd's word).",
+    ),
+    many(
+        "rd.luks.options",
+        "[UUID=]OPTION,…",
+        "`discard`, `read-only`, and for one volume `header=/PATH[:DEVICE]` or `header=DEVICE`, its detached header (others are noted and \
+         not used).",
     ),
     one(
-        "rd.luks.options",
-        "OPTION,…",
-        "`discard`, `read-only`, `tries=N` (others are noted and not used).",
+        "lifeboot.tang",
+        "on | off",
+        "Whether the Tang servers that a volume of `rd.luks.uuid=` is bound to (`clevis luks bind`) are asked to unlock it. Default: on.",
     ),
     one(
         "rd.break",

@@ -20,8 +20,8 @@ mod policy;
 mod values;
 
 pub use crate::root::{BlockId, Overlay, Source, Verify};
-pub use luks::{LuksOptions, LuksVolume};
-pub use policy::{Hold, OnFailure, Retry};
+pub use luks::{FilePlace, Header, LuksOptions, LuksVolume};
+pub use policy::{Hold, OnFailure, Retry, Tang};
 pub(crate) use values::key_lines;
 
 /// What the boot will do.
@@ -41,6 +41,9 @@ pub struct Plan {
     pub luks: Vec<LuksVolume>,
     /// Options for all of them.
     pub luks_options: LuksOptions,
+    /// Whether Tang servers that a volume is bound to are asked.
+    #[serde(default)]
+    pub tang: Tang,
     /// Stop with a shell before this stage.
     pub break_before: Option<Stage>,
     /// How an OS image proves itself.
@@ -260,16 +263,9 @@ impl Plan {
             "rd.luks.uuid" => {
                 self.luks_volume(value)?;
             }
-            "rd.luks.name" => {
-                let (uuid, name) = value
-                    .split_once('=')
-                    .ok_or_else(|| format!("'{value}' is not UUID=NAME"))?;
-                if name.is_empty() || name.contains('/') {
-                    return Err(format!("'{name}' is not a name for /dev/mapper"));
-                }
-                self.luks_volume(uuid)?.name = name.to_owned();
-            }
+            "rd.luks.name" => self.luks_name(value)?,
             "rd.luks.key" => self.luks_key(value)?,
+            "rd.luks.data" => self.luks_data(value)?,
             "rd.luks.options" => self.take_luks_options(value)?,
             "rd.break" => self.break_before = Some(stage(value)?),
             _ => {}
@@ -326,6 +322,7 @@ impl Plan {
     fn take_trust(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "lifeboot.verify" => self.verify = Verify::parse(value)?,
+            "lifeboot.tang" => self.tang = choice(value, &[("on", Tang::On), ("off", Tang::Off)])?,
             "lifeboot.min-version" => self.min_versions.push(MinVersion::parse(value)?),
             "lifeboot.key-partition" => self.key_partition = key_partition::parse(value)?,
             "lifeboot.key-wait" => self.key_wait_s = number(value, 0, 600)?,
@@ -338,6 +335,7 @@ impl Plan {
 
     /// What only shows when all words are known.
     fn settle(&mut self) {
+        self.settle_luks();
         let urls = self
             .roots
             .iter()

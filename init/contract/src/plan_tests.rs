@@ -96,16 +96,87 @@ fn contradictions_are_refused_by_name() {
 fn luks_volumes_take_names_and_keys() {
     let plan =
         plan("rd.luks.uuid=luks-AB-12 rd.luks.name=ab-12=cryptroot rd.luks.key=/k rd.luks.options=discard,x");
+    let [volume] = plan.luks.as_slice() else {
+        panic!("{:?}", plan.luks)
+    };
     assert_eq!(
-        plan.luks,
-        [LuksVolume {
-            uuid: "ab-12".into(),
-            name: "cryptroot".into(),
-            key_file: Some("/k".into())
-        }]
+        (volume.uuid.as_str(), volume.name.as_str()),
+        ("ab-12", "cryptroot")
     );
-    assert!(plan.luks_options.discard);
+    assert_eq!(volume.key, Some(FilePlace::parse("/k").unwrap()));
+    assert_eq!(volume.device(), BlockId::Uuid("ab-12".into()));
+    assert!(plan.luks_options_of(volume).discard);
     assert_eq!(plan.notes.len(), 1);
+}
+
+#[test]
+fn a_luks_key_may_be_on_another_device_in_both_spellings() {
+    for (word, expected) in [
+        ("rd.luks.key=/a/k:LABEL=stick", BlockId::Label("stick".into())),
+        (
+            "rd.luks.key=/a/k:UUID=12-34:UUID=ab-12",
+            BlockId::Uuid("12-34".into()),
+        ),
+        (
+            "rd.luks.key=ab-12=/a/k:/dev/sda1",
+            BlockId::Path("/dev/sda1".into()),
+        ),
+    ] {
+        let plan = plan(&format!("rd.luks.uuid=ab-12 {word}"));
+        assert_eq!(plan.refusal, None, "{word}");
+        let key = plan.luks[0].key.clone().unwrap();
+        assert_eq!(
+            (key.path.as_str(), key.device),
+            ("/a/k", Some(expected)),
+            "{word}"
+        );
+    }
+    for word in [
+        "rd.luks.key=/a/k:stick",
+        "rd.luks.key=a/k",
+        "rd.luks.key=ab-12=k:LABEL=x",
+    ] {
+        assert!(
+            plan(&format!("rd.luks.uuid=ab-12 {word}")).refusal.is_some(),
+            "{word}"
+        );
+    }
+}
+
+#[test]
+fn a_detached_header_names_its_volume_and_the_volume_names_its_device() {
+    let both = plan("rd.luks.options=ab-12=header=/h.img:LABEL=boot,discard rd.luks.data=ab-12=/dev/sdb");
+    assert_eq!(both.refusal, None);
+    let volume = &both.luks[0];
+    assert_eq!(
+        volume.header,
+        Some(Header::File(FilePlace::parse("/h.img:LABEL=boot").unwrap()))
+    );
+    assert_eq!(volume.device(), BlockId::Path("/dev/sdb".into()));
+    assert!(both.luks_options_of(volume).discard && !both.luks_options.discard);
+    let device = plan("rd.luks.options=ab-12=header=PARTLABEL=hdr rd.luks.data=ab-12=/dev/sdb");
+    assert_eq!(
+        device.luks[0].header,
+        Some(Header::Device(BlockId::PartLabel("hdr".into())))
+    );
+    assert!(
+        plan("rd.luks.uuid=ab-12 rd.luks.options=ab-12=header=/h")
+            .refusal
+            .is_some()
+    );
+    assert!(
+        plan("rd.luks.uuid=ab-12 rd.luks.options=header=/h")
+            .refusal
+            .is_some()
+    );
+    assert!(plan("rd.luks.data=/dev/sdb").refusal.is_some());
+}
+
+#[test]
+fn tang_is_on_unless_it_is_switched_off() {
+    assert_eq!(plan("").tang, Tang::On);
+    assert_eq!(plan("lifeboot.tang=off").tang, Tang::Off);
+    assert_eq!(plan("lifeboot.tang=maybe").notes.len(), 1);
 }
 
 #[test]

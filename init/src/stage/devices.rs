@@ -3,6 +3,7 @@
 //! Nothing waits for "everything has settled": the coldplug pass loads what is plugged in now, a listener on the kernel's
 //! uevents loads what appears later, and whoever needs a device waits for that device.
 
+use crate::lvm;
 use crate::modules::Modules;
 use crate::report::{FailureExt, Reporter, chain, failure, now_ms};
 use lifeboot_contract::event::{Failure, Stage};
@@ -70,8 +71,11 @@ fn needed_by(plan: &Plan) -> Vec<&'static str> {
             names.push("overlay");
         }
     }
+    if !plan.luks.is_empty() || lvm::is_here() {
+        names.push("dm_mod");
+    }
     if !plan.luks.is_empty() {
-        names.extend(["dm_mod", "dm_crypt"]);
+        names.push("dm_crypt");
     }
     names
 }

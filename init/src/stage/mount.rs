@@ -4,21 +4,23 @@
 //! local root is unlocked, checked and mounted as the kernel would.
 
 use crate::block::{self, Orders};
-use crate::report::{FailureExt, Reporter, chain, failure, unheeded};
+use crate::report::{FailureExt, Reporter, failure, unheeded};
 use crate::stage::devices::Devices;
 use crate::stage::verify::Verified;
 use crate::sys::loop_device;
-use lifeboot_contract::control::{ReadyRoot, Report};
+use crate::uplink::Uplink;
+use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Failure, Stage};
-use lifeboot_contract::plan::{Access, BlockId, LuksVolume, Overlay, Plan};
-use lifeboot_contract::status::LockedVolume;
+use lifeboot_contract::plan::{Access, BlockId, Overlay, Plan};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use sys_mount::{Mount, MountFlags, UnmountFlags};
 
 mod real_init;
+mod unlock;
 
 pub use real_init::executable;
 use real_init::find_init;
@@ -29,6 +31,20 @@ const LOWER: &str = "/run/lifeboot/lower";
 const UPPER: &str = "/run/lifeboot/upper";
 /// How long a disk may take to appear: a USB disk behind a hub needs about ten seconds to spin up and be found.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a local root is made with.
+pub struct Means<'m> {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Drivers.
+    pub devices: &'m Devices,
+    /// The way to a Tang server.
+    pub uplink: &'m Uplink,
+    /// What PID 1 says meanwhile.
+    pub orders: &'m Orders,
+    /// Who is told.
+    pub reporter: &'m Reporter,
+}
 
 /// Mounts of a root that is not complete yet: taken down again when dropped.
 struct Scaffold(Vec<&'static str>);
@@ -120,7 +136,7 @@ pub fn image(
 fn writable(plan: &Plan, scaffold: &mut Scaffold, orders: &Orders) -> Result<(), Failure> {
     match &plan.overlay {
         Overlay::Device(id) => {
-            let device = block::await_device(id, orders, PATIENCE)?;
+            let device = block::await_device(id, orders, PATIENCE, || {})?;
             let kind = kind_of(&device, None)?;
             check(&device, &kind)?;
             scaffold.mount(&device, UPPER, &kind, MountFlags::empty(), "")?;
@@ -148,15 +164,16 @@ fn writable(plan: &Plan, scaffold: &mut Scaffold, orders: &Orders) -> Result<(),
 ///
 /// # Errors
 /// A device that did not appear, a file system that could not be repaired without a person, a mount that failed, no init.
-pub fn local(
-    plan: &Plan,
-    devices: &Devices,
-    id: &BlockId,
-    orders: &Orders,
-    reporter: &Reporter,
-) -> Result<ReadyRoot, Failure> {
-    unlock(plan, orders, reporter)?;
-    let device = block::await_device(id, orders, PATIENCE)?;
+pub fn local(means: &Means, id: &BlockId) -> Result<ReadyRoot, Failure> {
+    let Means {
+        plan,
+        devices,
+        orders,
+        reporter,
+        ..
+    } = means;
+    unlock::run(means)?;
+    let device = block::await_device(id, orders, PATIENCE, || unlock::activate(reporter))?;
     let kind = kind_of(&device, plan.local.fstype.as_deref())?;
     if kind == "crypto_LUKS" {
         return Err(failure(
@@ -222,89 +239,6 @@ fn check(device: &Path, kind: &str) -> Result<String, Failure> {
         )
         .hint(&format!("type 'rescue fsck --repair {name}', then 'rescue boot'"))),
     }
-}
-
-/// Opens the volumes of the plan: with a key file where one is named, else by waiting for a person.
-fn unlock(plan: &Plan, orders: &Orders, reporter: &Reporter) -> Result<(), Failure> {
-    let mut locked = Vec::new();
-    for volume in &plan.luks {
-        let device = match block::unlocked(&volume.uuid) {
-            Some(_) => continue,
-            None => block::await_device(&BlockId::Uuid(volume.uuid.clone()), orders, PATIENCE)?,
-        };
-        if !by_key_file(plan, volume, &device, reporter) {
-            let waiting = reporter
-                .info("mount.waiting")
-                .with("uuid", volume.uuid.as_str())
-                .with("device", device.display().to_string());
-            reporter.event(waiting.text(format!(
-                "{} is locked: type 'rescue unlock' or give the passphrase here",
-                device.display()
-            )));
-            let device = Some(device.display().to_string());
-            locked.push(LockedVolume {
-                device,
-                uuid: volume.uuid.clone(),
-                name: volume.name.clone(),
-            });
-        }
-    }
-    while !locked.is_empty() {
-        reporter.report(Report::Waiting(locked.clone()));
-        block::wait_for(orders, None, || {
-            locked
-                .iter()
-                .any(|volume| block::unlocked(&volume.uuid).is_some())
-                .then_some(())
-        });
-        locked.retain(|volume| match block::unlocked(&volume.uuid) {
-            None => true,
-            Some(device) => {
-                let device = device.display().to_string();
-                let text = format!("{} is unlocked", volume.describe());
-                reporter.event(
-                    reporter
-                        .info("mount.unlocked")
-                        .with("uuid", volume.uuid.as_str())
-                        .with("device", device)
-                        .text(text),
-                );
-                false
-            }
-        });
-    }
-    reporter.report(Report::Waiting(Vec::new()));
-    reporter.report(Report::Stage(Stage::Mount));
-    Ok(())
-}
-
-fn by_key_file(plan: &Plan, volume: &LuksVolume, device: &Path, reporter: &Reporter) -> bool {
-    let Some(key) = &volume.key_file else { return false };
-    let mut open = Command::new("/usr/sbin/cryptsetup");
-    open.args(["open", "--key-file", key]);
-    if plan.luks_options.discard {
-        open.arg("--allow-discards");
-    }
-    if plan.luks_options.read_only {
-        open.arg("--readonly");
-    }
-    let output = open.arg(device).arg(&volume.name).stdin(Stdio::null()).output();
-    let why = match output {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(error) => chain(&error),
-    };
-    let text = format!(
-        "{}: the key file {key} does not unlock it: {why}",
-        device.display()
-    );
-    reporter.event(
-        reporter
-            .warn("mount.failed")
-            .with("what", text.clone())
-            .text(text),
-    );
-    false
 }
 
 /// Splits mount options into the kernel's flags and what the file system reads itself (mount(8)).

@@ -11,7 +11,7 @@ use crate::greeting;
 use crate::prompt::{self, Answer, Quiet, Secret};
 use crate::shell::login_name;
 use crate::tty::{self, Greeting};
-use crate::unlock::{Key, Outcome, Volume};
+use crate::unlock::{self, Key, Outcome};
 use anyhow::Context as _;
 use argh::FromArgs;
 use lifeboot_contract::control::{Request, SessionKind};
@@ -226,7 +226,7 @@ fn try_passphrase(volume: &LockedVolume, secret: &Secret) -> anyhow::Result<Outc
         .as_deref()
         .context("the device has not been found yet")?;
     let disks = disks::list()?;
-    let mut opened = Volume::of(disks::find(&disks, device)?, plan.as_ref());
+    let mut opened = unlock::volume_of(disks::find(&disks, device)?, plan.as_ref());
     opened.name.clone_from(&volume.name);
     let outcome = opened.open(Key::Passphrase(secret))?;
     if outcome == Outcome::Open {

@@ -10,6 +10,7 @@ rescue: repairs, unlocks and boots this machine
 
   rescue disks                 disks, partitions, and what is on them
   rescue unlock [DEVICE]       open a LUKS device; a waiting boot goes on
+  rescue lock DEVICE           close it again
   rescue fsck [DEVICE]         check file systems, change nothing
   rescue fsck --repair DEVICE  repair one
   rescue deploy SOURCE DEVICE  write an image to a disk, checked

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 /// Where the image keeps programs. A console or PID 1 may have no `PATH` at all.
@@ -30,25 +29,6 @@ pub fn command<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -
 pub fn run(mut command: Command) -> anyhow::Result<Output> {
     let name = command.get_program().display().to_string();
     command.output().context(name)
-}
-
-/// Runs it to the end with `secret` on its standard input.
-///
-/// # Errors
-/// When it cannot be started; a tool that does not read its input is no error.
-pub fn run_with(mut command: Command, secret: &[u8]) -> anyhow::Result<Output> {
-    let name = command.get_program().display().to_string();
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| name.clone())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Passphrases are shorter than a pipe's buffer, so this cannot lock up with the tool's output.
-        crate::output::ignore(stdin.write_all(secret));
-    }
-    child.wait_with_output().context(name)
 }
 
 /// The last line that a tool said, for a sentence of ours.

@@ -1,28 +1,27 @@
-//! `rescue unlock`: opens LUKS devices with cryptsetup and tells PID 1, so that a boot that waits goes on.
+//! `rescue unlock`: opens LUKS devices and tells PID 1, so that a boot that waits goes on.
 //!
-//! The passphrase goes from the terminal or standard input to cryptsetup's standard input and nowhere else: not into
-//! arguments, not into the environment, not into a log.
+//! How a volume is opened is [`lifeboot_init::luks`]'s to know; this is about which one is meant, by what key, and what is said.
 
-use crate::disks::{self, Disk, LUKS, Luks};
-use crate::prompt::{self, Answer, Secret};
-use crate::{control, output, tool};
+use crate::disks::{self, Disk, LUKS};
+use crate::{control, output};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use lifeboot_contract::control::Request;
-use lifeboot_contract::plan::{LuksOptions, Plan};
+use lifeboot_contract::plan::{Header, Plan};
+use lifeboot_init::lvm;
 use serde::Serialize;
-use std::io::{IsTerminal as _, Write as _, stderr, stdin};
-use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Output};
+use std::process::ExitCode;
 
-mod memory;
+mod by_hand;
+mod choose;
+mod lock;
+mod show;
+mod tang;
 
-use memory::Memory;
+pub use lifeboot_init::luks::{Key, Outcome, Volume};
+pub use lock::{Lock, run as run_lock};
 
-/// How often a person may mistype.
-const TRIES: u32 = 3;
+use by_hand::{Aim, Source};
 
 /// open a LUKS device with its passphrase
 #[derive(Debug, FromArgs)]
@@ -30,300 +29,278 @@ const TRIES: u32 = 3;
 #[argh(
     subcommand,
     name = "unlock",
-    note = "The passphrase is asked for without echo, or read from standard input when that is no terminal. A boot that waits for the device goes on by itself.",
-    example = "The only locked device there is:\n$ {command_name}\nOne of several:\n$ {command_name} /dev/vda2\nFrom a script:\n$ ssh root@device {command_name} UUID=0a3407de-… <passphrase-file\nWith a key file on this machine:\n$ {command_name} --key-file /tmp/key /dev/vda2"
+    note = "The passphrase is asked for without echo, or read from standard input when that is no terminal. A boot that waits for the device goes on by itself, and logical volumes that appear are activated where the image has LVM.\n\nFILE and HEADER may name another device, which is mounted read-only for as long as it takes: /keys/disk.key:LABEL=STICK.\n\n--tang asks the Tang servers the device is bound to (clevis luks bind), and says which step fails. The boot does the same by itself for volumes of rd.luks.uuid=.",
+    example = "The only locked device there is:\n$ {command_name}\nOne of several, or all that share a passphrase:\n$ {command_name} /dev/vda2\n$ {command_name} --all\nFrom a script:\n$ ssh root@device {command_name} UUID=0a3407de-… <passphrase-file\nWith a key file on a stick, with a header on one:\n$ {command_name} --key-file /keys/disk.key:LABEL=STICK /dev/vda2\n$ {command_name} --header /headers/vdb.img:LABEL=STICK /dev/vdb\nIs this still the passphrase? Nothing is opened:\n$ {command_name} --test /dev/vda2\nWhich ways in are there?\n$ {command_name} --show /dev/vda2"
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
 )]
 pub struct Unlock {
     /// device, name or UUID=… (default: the one that is locked)
     #[argh(positional)]
     device: Option<String>,
-    /// read the key from this file, all of it
-    #[argh(option)]
-    key_file: Option<PathBuf>,
+    /// every locked device that the passphrase fits
+    #[argh(switch)]
+    all: bool,
+    /// read the key from this file, all of it; FILE or /FILE:DEVICE
+    #[argh(option, arg_name = "file")]
+    key_file: Option<String>,
+    /// the header is not on DEVICE but there: FILE, /FILE:DEVICE or DEVICE
+    #[argh(option, arg_name = "header")]
+    header: Option<String>,
+    /// name under /dev/mapper (default: the boot's, else luks-UUID)
+    #[argh(option, arg_name = "name")]
+    name: Option<String>,
+    /// allow no writing to what is opened
+    #[argh(switch)]
+    read_only: bool,
+    /// ask the Tang servers instead of a person
+    #[argh(switch)]
+    tang: bool,
+    /// only check the passphrase, key file or servers; open nothing
+    #[argh(switch)]
+    test: bool,
+    /// only show key slots and tokens
+    #[argh(switch)]
+    show: bool,
     /// print JSON
     #[argh(switch)]
     json: bool,
 }
 
-/// A LUKS device and how it is to be opened.
-#[derive(Debug)]
-pub struct Volume {
-    /// `/dev/vda2`
-    pub device: String,
-    /// Name under /dev/mapper.
-    pub name: String,
-    /// How.
-    pub options: LuksOptions,
-}
-
-/// With what it is opened.
-#[derive(Clone, Copy)]
-pub enum Key<'a> {
-    /// A passphrase.
-    Passphrase(&'a Secret),
-    /// All bytes of a file.
-    File(&'a Path),
-}
-
-/// What came of it.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is open.
-    Open,
-    /// The key fits no slot.
-    WrongKey,
-}
-
-/// What `--json` prints.
+/// What `--json` prints of each device.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
-    device: &'a str,
-    mapper: String,
-    was: &'static str,
+struct Report {
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mapper: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logical_volumes: Vec<String>,
 }
 
-/// Opens a device.
+/// Opens devices.
 ///
 /// # Errors
-/// When it could not be opened, or it is not clear which is meant.
+/// When none could be opened, or it is not clear which is meant.
 pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
-    let disks = disks::list()?;
-    let disk = match &options.device {
-        Some(name) => disks::find(&disks, name)?,
-        None => match the_locked_one(&disks)? {
-            Some(disk) => disk,
+    if let Some(what) = contradiction(options) {
+        output::complain(&format!("rescue: {what}"));
+        return Ok(ExitCode::from(2));
+    }
+    let header = options.header.as_deref().map(by_hand::header).transpose()?;
+    let disks = disks_with_logical_volumes(options.device.as_deref())?;
+    let chosen = match (&options.device, options.all) {
+        (Some(name), _) => vec![disks::find(&disks, name)?],
+        (None, true) => choose::all_locked(&disks)?,
+        (None, false) => match choose::the_locked_one(&disks)? {
+            Some(disk) => vec![disk],
             None => return Ok(ExitCode::from(2)),
         },
     };
-    match &disk.luks {
-        None => bail!(
-            "{}: not a LUKS device but {}",
+    let plan = control::plan(&control::run_dir()).ok();
+    let mut volumes = Vec::new();
+    for disk in chosen {
+        volumes.push(wanted(options, disk, header.clone(), plan.as_ref())?);
+    }
+    if options.show {
+        return show::run(&volumes, options.json);
+    }
+    let aim = if options.test { Aim::Test } else { Aim::Open };
+    let (open, locked): (Vec<_>, Vec<_>) = volumes
+        .into_iter()
+        .partition(|volume| aim == Aim::Open && volume.is_open());
+    let mut reports: Vec<Report> = open.into_iter().map(already).collect();
+    let source = match (&options.key_file, options.tang) {
+        (_, true) => Source::Tang,
+        (Some(file), _) => Source::File(by_hand::key_file(file)?),
+        (None, false) => Source::Person,
+    };
+    if !locked.is_empty() {
+        reports.extend(by_hand::open(&locked, &source, aim)?);
+    }
+    conclude(options, reports)
+}
+
+fn contradiction(options: &Unlock) -> Option<&'static str> {
+    let several = options.all;
+    match options {
+        _ if several && options.device.is_some() => Some("--all means every locked device: do not name one"),
+        _ if several && options.header.is_some() => {
+            Some("--all and --header: a header belongs to one device, name it")
+        }
+        _ if several && options.name.is_some() => {
+            Some("--all and --name: a name belongs to one device, name it")
+        }
+        _ if options.tang && options.key_file.is_some() => Some("--tang and --key-file: one key at a time"),
+        _ if options.header.is_some() && options.device.is_none() => {
+            Some("--header: say which DEVICE it belongs to")
+        }
+        _ => None,
+    }
+}
+
+/// The devices there are; when what is wanted is not among them, logical volumes are brought up first.
+fn disks_with_logical_volumes(wanted: Option<&str>) -> anyhow::Result<Vec<Disk>> {
+    let disks = disks::list()?;
+    let there = match wanted {
+        Some(name) => disks::find(&disks, name).is_ok(),
+        None => disks.iter().any(|disk| disk.fs.as_deref() == Some(LUKS)),
+    };
+    if there || activate().is_empty() {
+        return Ok(disks);
+    }
+    disks::list()
+}
+
+/// What is wanted of a device, after looking whether it is one that can be opened.
+fn wanted(
+    options: &Unlock,
+    disk: &Disk,
+    header: Option<Header>,
+    plan: Option<&Plan>,
+) -> anyhow::Result<Volume> {
+    let mut volume = volume_of(disk, plan);
+    if let Some(header) = header {
+        volume.header = Some(header);
+        if volume.name.is_empty() {
+            volume.name = format!("luks-{}", volume.uuid()?);
+        }
+    }
+    if volume.header.is_none() && disk.luks.is_none() {
+        bail!(
+            "{}: not a LUKS device but {}; when its header is elsewhere, --header says where",
             disk.device,
             disk.fs.as_deref().unwrap_or("without any known content")
-        ),
-        Some(Luks::Unlocked(mapper)) => {
-            done(options, &disk.device, mapper.clone(), "unlocked")?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Some(Luks::Locked) => {}
-    }
-    let volume = Volume::of(disk, control::plan(&control::run_dir()).ok().as_ref());
-    open_with_patience(&volume, options.key_file.as_deref())?;
-    // The passphrase was right and the device is open; that PID 1 cannot be told changes neither.
-    if let Err(error) = control::order(&Request::Nudge) {
-        output::complain(&format!("rescue: the boot was not told: {error:#}"));
-    }
-    done(
-        options,
-        &disk.device,
-        format!("/dev/mapper/{}", volume.name),
-        "locked",
-    )?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn done(options: &Unlock, device: &str, mapper: String, was: &'static str) -> anyhow::Result<()> {
-    let text = match was {
-        _ if options.json => serde_json::to_string(&Report { device, mapper, was }).context("report")?,
-        "unlocked" => format!("{device} is already unlocked as {mapper}."),
-        _ => format!("{device} is unlocked as {mapper}."),
-    };
-    Ok(output::line(&text)?)
-}
-
-/// The device to ask about when none was named; `None` after saying why it cannot be chosen.
-fn the_locked_one(disks: &[Disk]) -> anyhow::Result<Option<&Disk>> {
-    let all: Vec<&Disk> = disks
-        .iter()
-        .filter(|disk| disk.fs.as_deref() == Some(LUKS))
-        .collect();
-    let locked: Vec<&Disk> = all
-        .iter()
-        .copied()
-        .filter(|disk| disk.luks == Some(Luks::Locked))
-        .collect();
-    match (locked.as_slice(), all.as_slice()) {
-        ([one], _) => Ok(Some(one)),
-        ([], []) => bail!("there is no LUKS device; 'rescue disks' shows what is there"),
-        ([], [first, ..]) => Ok(Some(first)),
-        (several, _) => choose(several),
-    }
-}
-
-fn choose<'a>(several: &[&'a Disk]) -> anyhow::Result<Option<&'a Disk>> {
-    let lines = several.iter().enumerate().map(|(index, disk)| {
-        let label = disk.label.as_deref().or(disk.partlabel.as_deref()).unwrap_or("-");
-        format!(
-            "{:>3}  {}  {}  {label}  UUID={}",
-            index + 1,
-            disk.device,
-            disks::human(disk.size),
-            disk.uuid.as_deref().unwrap_or("-")
-        )
-    });
-    output::complain(&format!("{} devices are locked:", several.len()));
-    lines.for_each(|line| output::complain(&line));
-    if !stdin().is_terminal() {
-        output::complain("rescue: say which one: rescue unlock DEVICE");
-        return Ok(None);
-    }
-    write!(stderr(), "Which one (number)? ")?;
-    let mut line = String::new();
-    stdin().read_line(&mut line)?;
-    let index = line
-        .trim()
-        .parse::<usize>()
-        .ok()
-        .and_then(|number| number.checked_sub(1));
-    let chosen = index.and_then(|index| several.get(index)).copied();
-    if chosen.is_none() {
-        output::complain(&format!(
-            "rescue: '{}' is not a number from 1 to {}",
-            line.trim(),
-            several.len()
-        ));
-    }
-    Ok(chosen)
-}
-
-fn open_with_patience(volume: &Volume, key_file: Option<&Path>) -> anyhow::Result<()> {
-    if let Some(path) = key_file {
-        return match volume.open(Key::File(path))? {
-            Outcome::Open => Ok(()),
-            Outcome::WrongKey => bail!("{}: {} does not open it", volume.device, path.display()),
-        };
-    }
-    if !stdin().is_terminal() {
-        let secret = Secret::read_from(stdin().lock()).context("passphrase on standard input")?;
-        if secret.bytes().is_empty() {
-            bail!(
-                "{}: not unlocked, there is no passphrase on standard input",
-                volume.device
-            );
-        }
-        return match volume.open(Key::Passphrase(&secret))? {
-            Outcome::Open => Ok(()),
-            Outcome::WrongKey => bail!("{}: wrong passphrase", volume.device),
-        };
-    }
-    let question = format!("Passphrase for {}: ", volume.device);
-    for left in (0..TRIES).rev() {
-        let secret = match prompt::ask(stdin().as_fd(), &mut stderr().lock(), &question, || false)? {
-            Answer::Line(secret) if !secret.bytes().is_empty() => secret,
-            _ => bail!("{}: not unlocked, no passphrase was given", volume.device),
-        };
-        match volume.open(Key::Passphrase(&secret))? {
-            Outcome::Open => return Ok(()),
-            Outcome::WrongKey if left > 0 => output::complain("Wrong passphrase, please try again."),
-            Outcome::WrongKey => {}
-        }
-    }
-    bail!("{}: wrong passphrase, {TRIES} times", volume.device)
-}
-
-impl Volume {
-    /// A LUKS device as the plan wants it opened.
-    pub fn of(disk: &Disk, plan: Option<&Plan>) -> Volume {
-        let uuid = disk.uuid.clone().unwrap_or_default();
-        let planned = plan.and_then(|plan| {
-            plan.luks
-                .iter()
-                .find(|volume| volume.uuid.eq_ignore_ascii_case(&uuid))
-        });
-        Volume {
-            device: disk.device.clone(),
-            name: planned.map_or_else(|| format!("luks-{uuid}"), |volume| volume.name.clone()),
-            options: plan.map(|plan| plan.luks_options.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// Opens it.
-    ///
-    /// # Errors
-    /// Anything but a wrong key.
-    pub fn open(&self, key: Key<'_>) -> anyhow::Result<Outcome> {
-        let memory = Memory::for_passphrases_of(&self.device);
-        if memory.least > memory.free {
-            // Not even tried: the kernel would look for somebody to kill, and that might be the ssh server.
-            bail!("{}: {}", self.device, memory.too_little());
-        }
-        let mut command = tool::command("cryptsetup", ["open", "--type", "luks", "--batch-mode"]);
-        if self.options.discard {
-            command.arg("--allow-discards");
-        }
-        if self.options.read_only {
-            command.arg("--readonly");
-        }
-        let path = match key {
-            Key::Passphrase(_) => Path::new("-"),
-            Key::File(path) => path,
-        };
-        command
-            .arg("--key-file")
-            .arg(path)
-            .args(["--", &self.device, &self.name]);
-        let ended = match key {
-            Key::Passphrase(secret) => tool::run_with(command, secret.bytes())?,
-            Key::File(_) => tool::run(command)?,
-        };
-        match meaning(&ended) {
-            Meaning::Open => Ok(Outcome::Open),
-            Meaning::WrongKey => Ok(Outcome::WrongKey),
-            Meaning::NoMemory => bail!("{}: {}", self.device, memory.too_little()),
-            // Depending on where it fails cryptsetup has another exit code for the same thing.
-            Meaning::Other(_) if memory.most > memory.free => {
-                bail!("{}: {}", self.device, memory.too_little())
-            }
-            Meaning::Other(what) => bail!("{}: {what}", self.device),
-        }
-    }
-}
-
-/// What cryptsetup's end means.
-#[derive(Debug, PartialEq, Eq)]
-enum Meaning {
-    Open,
-    WrongKey,
-    NoMemory,
-    Other(String),
-}
-
-/// By its exit code, see cryptsetup(8), "RETURN CODES".
-fn meaning(ended: &Output) -> Meaning {
-    const SIGKILL: i32 = 9;
-    match ended.status.code() {
-        Some(0) => Meaning::Open,
-        Some(2) => Meaning::WrongKey,
-        Some(3) => Meaning::NoMemory,
-        // The kernel's out-of-memory killer.
-        None if ended.status.signal() == Some(SIGKILL) => Meaning::NoMemory,
-        _ => Meaning::Other(tool::last_words(ended)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::ExitStatus;
-
-    fn ended(raw: i32, stderr: &str) -> Output {
-        Output {
-            status: ExitStatus::from_raw(raw),
-            stdout: vec![],
-            stderr: stderr.into(),
-        }
-    }
-
-    #[test]
-    fn cryptsetup_exit_codes_become_what_people_need_to_know() {
-        assert_eq!(meaning(&ended(0, "")), Meaning::Open);
-        assert_eq!(
-            meaning(&ended(2 << 8, "No key available with this passphrase.\n")),
-            Meaning::WrongKey
         );
-        assert_eq!(meaning(&ended(3 << 8, "")), Meaning::NoMemory);
-        assert_eq!(meaning(&ended(9, "")), Meaning::NoMemory);
-        let other = meaning(&ended(4 << 8, "first\nDevice /dev/x does not exist.\n"));
-        assert_eq!(other, Meaning::Other("Device /dev/x does not exist".into()));
+    }
+    if let Some(name) = &options.name {
+        if name.is_empty() || name.contains('/') {
+            bail!("'{name}' is not a name for /dev/mapper");
+        }
+        volume.name.clone_from(name);
+    }
+    volume.options.read_only |= options.read_only;
+    Ok(volume)
+}
+
+/// A LUKS device as the plan wants it opened; one with its header elsewhere has a name only if the plan gives it one.
+pub fn volume_of(disk: &Disk, plan: Option<&Plan>) -> Volume {
+    let planned = plan.and_then(|plan| {
+        let mut volumes = plan.luks.iter();
+        volumes.find(|volume| disk.is_called(&volume.device().to_string()))
+    });
+    if let (Some(plan), Some(planned)) = (plan, planned) {
+        return Volume::planned(planned, disk.device.as_ref(), plan);
+    }
+    let uuid = disk.luks.as_ref().and(disk.uuid.as_ref());
+    Volume {
+        device: disk.device.clone(),
+        name: uuid.map(|uuid| format!("luks-{uuid}")).unwrap_or_default(),
+        header: None,
+        options: plan.map(|plan| plan.luks_options.clone()).unwrap_or_default(),
+    }
+}
+
+fn already(volume: Volume) -> Report {
+    let mapper = volume
+        .uuid()
+        .ok()
+        .and_then(|uuid| lifeboot_init::block::unlocked(&uuid));
+    let mapper = mapper.and_then(|device| by_hand::mapper_of(&device));
+    Report {
+        mapper: Some(mapper.unwrap_or_else(|| volume.mapper())),
+        was: Some("unlocked"),
+        ..Report::about(volume.device)
+    }
+}
+
+impl Report {
+    fn about(device: String) -> Report {
+        Report {
+            device,
+            mapper: None,
+            was: None,
+            opens: None,
+            error: None,
+            logical_volumes: Vec::new(),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let device = &self.device;
+        let mapper = self.mapper.as_deref().unwrap_or_default();
+        match (&self.error, self.opens, self.was) {
+            (Some(what), ..) => what.clone(),
+            (None, Some(_), _) => format!("{device}: that opens it."),
+            (None, None, Some("unlocked")) => format!("{device} is already unlocked as {mapper}."),
+            _ => format!("{device} is unlocked as {mapper}."),
+        }
+    }
+}
+
+/// Tells PID 1, brings up what has appeared, and says what there is now.
+fn conclude(options: &Unlock, mut reports: Vec<Report>) -> anyhow::Result<ExitCode> {
+    if reports.iter().any(|report| report.was == Some("locked")) {
+        // The passphrase was right and the device is open; that PID 1 cannot be told changes neither.
+        if let Err(error) = control::order(&Request::Nudge) {
+            output::complain(&format!("rescue: the boot was not told: {error:#}"));
+        }
+        let volumes = activate();
+        for report in reports.iter_mut().filter(|report| report.was == Some("locked")) {
+            report.logical_volumes.clone_from(&volumes);
+            missing_lvm(report.mapper.as_deref().unwrap_or_default());
+        }
+        if !options.json && !volumes.is_empty() {
+            output::complain(&format!("Logical volumes: {}.", volumes.join(", ")));
+        }
+    }
+    let failed = reports.iter().any(|report| report.error.is_some());
+    if options.json {
+        let text = match reports.as_slice() {
+            [one] if !options.all => serde_json::to_string(one),
+            all => serde_json::to_string(all),
+        };
+        output::line(&text.context("report")?)?;
+    } else {
+        for report in &reports {
+            match &report.error {
+                Some(_) => output::complain(&format!("rescue: {}", report.sentence())),
+                None => output::line(&report.sentence())?,
+            }
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Activates volume groups and returns the volumes that appeared; what goes wrong is said.
+fn activate() -> Vec<String> {
+    match lvm::activate() {
+        Ok(Some(found)) => found.volumes,
+        Ok(None) => Vec::new(),
+        Err(what) => {
+            output::complain(&format!("rescue: logical volumes: {what}"));
+            Vec::new()
+        }
+    }
+}
+
+fn missing_lvm(mapper: &str) {
+    let is_member =
+        lifeboot_init::block::fstype(mapper.as_ref()).is_ok_and(|kind| kind.as_deref() == Some(lvm::MEMBER));
+    if is_member && !lvm::is_here() {
+        output::complain(&format!(
+            "{mapper} holds logical volumes, and this image lacks the feature lvm."
+        ));
     }
 }

@@ -36,3 +36,14 @@ pub enum Retry {
     /// This often after the first time.
     Times(u32),
 }
+
+/// `lifeboot.tang=`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tang {
+    /// The servers that a volume of the plan is bound to are asked for their part of its key.
+    #[default]
+    On,
+    /// No server is asked.
+    Off,
+}

@@ -1,7 +1,7 @@
 //! The memory that checking a passphrase takes. LUKS2 asks for up to a gibibyte on purpose, and a small board has not
 //! got it: the numbers are the whole answer then.
 
-use crate::tool;
+use super::Metadata;
 use std::fs;
 
 /// Memory in KiB: what the cheapest and the dearest key slot's hash takes, and what is free.
@@ -16,19 +16,23 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What checking a passphrase of `device` takes, and what there is.
-    pub fn for_passphrases_of(device: &str) -> Memory {
-        let dump = tool::run(tool::command(
-            "cryptsetup",
-            ["luksDump", "--dump-json-metadata", "--", device],
-        ));
-        let (least, most) = dump.map(|ended| argon_kib(&ended.stdout)).unwrap_or_default();
+    /// What checking a key against these slots takes, or against one of them, and what there is. LUKS1 takes none.
+    pub fn for_keys(metadata: Option<&Metadata>, slot: Option<u32>) -> Memory {
+        let slots = metadata
+            .map(|metadata| metadata.slots.as_slice())
+            .unwrap_or_default();
+        let needs = || {
+            let meant = slots
+                .iter()
+                .filter(|known| slot.is_none_or(|slot| known.id == slot));
+            meant.map(|slot| slot.memory_kib)
+        };
         let free = fs::read_to_string("/proc/meminfo")
             .ok()
             .and_then(|text| available_kib(&text));
         Memory {
-            least,
-            most,
+            least: needs().min().unwrap_or(0),
+            most: needs().max().unwrap_or(0),
             free: free.unwrap_or(u64::MAX),
         }
     }
@@ -48,20 +52,6 @@ impl Memory {
     }
 }
 
-/// The least and the most memory in KiB that a key slot's hash takes, from `luksDump --dump-json-metadata`; LUKS1 has no
-/// such dump and takes none.
-fn argon_kib(json: &[u8]) -> (u64, u64) {
-    let value: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
-    let slots = value.get("keyslots").and_then(serde_json::Value::as_object);
-    let of = |slot: &serde_json::Value| {
-        slot.pointer("/kdf/memory")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or(0)
-    };
-    let needs = || slots.into_iter().flat_map(|slots| slots.values()).map(of);
-    (needs().min().unwrap_or(0), needs().max().unwrap_or(0))
-}
-
 /// What can be had without taking it from anybody, swap included.
 fn available_kib(meminfo: &str) -> Option<u64> {
     let kib = |name: &str| {
@@ -77,12 +67,19 @@ mod tests {
 
     #[test]
     fn the_memory_of_the_cheapest_and_the_dearest_slot_is_known() {
+        let least_and_most = |json: &[u8], slot| {
+            let metadata = Metadata::read(json).unwrap();
+            let memory = Memory::for_keys(Some(&metadata), slot);
+            (memory.least, memory.most)
+        };
         let json = br#"{"keyslots":{"0":{"kdf":{"type":"argon2id","memory":65536}},"1":{"kdf":{"memory":1048576}}}}"#;
-        assert_eq!(argon_kib(json), (65_536, 1_048_576));
+        assert_eq!(least_and_most(json, None), (65_536, 1_048_576));
         let with_recovery = br#"{"keyslots":{"0":{"kdf":{"memory":65536}},"2":{"kdf":{"type":"pbkdf2"}}}}"#;
-        assert_eq!(argon_kib(with_recovery), (0, 65_536));
-        assert_eq!(argon_kib(b"{}"), (0, 0));
-        assert_eq!(argon_kib(b""), (0, 0));
+        assert_eq!(least_and_most(with_recovery, None), (0, 65_536));
+        assert_eq!(least_and_most(with_recovery, Some(0)), (65_536, 65_536));
+        assert_eq!(least_and_most(with_recovery, Some(2)), (0, 0));
+        assert_eq!(least_and_most(b"{}", None), (0, 0));
+        assert_eq!(Memory::for_keys(None, None).most, 0);
         assert_eq!(
             available_kib("MemTotal: 5 kB\nMemAvailable:     1234 kB\nSwapFree: 6 kB\n"),
             Some(1240)
