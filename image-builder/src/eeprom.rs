@@ -1,16 +1,15 @@
 //! `image-builder eeprom`: the configuration that makes a Pi 4's or Pi 5's own bootloader ask for these images, and how to put it there
 //! and to get back. Prints only: what is written into an EEPROM is its owner's business.
 
-mod order;
-
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 
+use lifeboot_contract::firmware::boot_order::Order;
+
 use crate::board::{self, Board, Eeprom};
-use order::Order;
 
 /// print a boot.conf for the bootloader of a Pi 4 or 5, and the commands that apply it
 #[derive(FromArgs)]
@@ -73,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             known.join(" and ")
         );
     };
-    let order = Order::of(arguments)?;
+    let order = order_of(arguments)?;
     let conf = boot_conf(arguments, &order)?;
     ensure!(
         conf.len() <= eeprom.config_limit as usize,
@@ -214,37 +213,36 @@ fn explained(order: &Order, conf: &str, eeprom: &Eeprom, http: bool) -> Result<S
     Ok(text)
 }
 
-impl Order {
-    fn of(arguments: &Arguments) -> Result<Self> {
-        let http = arguments.http_host.is_some();
-        let default = if http {
-            "http,sd,restart"
-        } else {
-            "network,sd,restart"
-        };
-        let text = arguments.boot_order.as_deref().unwrap_or(default);
-        let order: Self = text.parse().with_context(|| format!("--boot-order {text}"))?;
-        let has = |mode: &str| order.has(mode);
-        ensure!(
-            has("http") || !http,
-            "--boot-order {text}: --http-host is given, but http is not tried"
-        );
-        ensure!(
-            http || !has("http"),
-            "--boot-order {text}: http without --http-host asks Raspberry Pi's own server"
-        );
-        let asked = arguments.tftp_prefix.is_some() || arguments.tftp_ip.is_some();
-        ensure!(
-            has("network") || !asked,
-            "--boot-order {text}: --tftp-prefix and --tftp-ip are for network, which is not tried"
-        );
-        let http_only = arguments.http_path.is_some() || arguments.http_port.is_some();
-        ensure!(
-            http || !http_only,
-            "--http-path and --http-port are for --http-host, which is not given"
-        );
-        Ok(order)
-    }
+/// The order that was asked for, where it fits the rest of what was asked for.
+fn order_of(arguments: &Arguments) -> Result<Order> {
+    let http = arguments.http_host.is_some();
+    let default = if http {
+        "http,sd,restart"
+    } else {
+        "network,sd,restart"
+    };
+    let text = arguments.boot_order.as_deref().unwrap_or(default);
+    let order: Order = text.parse().with_context(|| format!("--boot-order {text}"))?;
+    let has = |mode: &str| order.has(mode);
+    ensure!(
+        has("http") || !http,
+        "--boot-order {text}: --http-host is given, but http is not tried"
+    );
+    ensure!(
+        http || !has("http"),
+        "--boot-order {text}: http without --http-host asks Raspberry Pi's own server"
+    );
+    let asked = arguments.tftp_prefix.is_some() || arguments.tftp_ip.is_some();
+    ensure!(
+        has("network") || !asked,
+        "--boot-order {text}: --tftp-prefix and --tftp-ip are for network, which is not tried"
+    );
+    let http_only = arguments.http_path.is_some() || arguments.http_port.is_some();
+    ensure!(
+        http || !http_only,
+        "--http-path and --http-port are for --http-host, which is not given"
+    );
+    Ok(order)
 }
 
 #[cfg(test)]
@@ -257,7 +255,7 @@ mod tests {
 
     fn conf(words: &[&str]) -> Result<String> {
         let arguments = arguments(words);
-        boot_conf(&arguments, &Order::of(&arguments)?)
+        boot_conf(&arguments, &order_of(&arguments)?)
     }
 
     #[test]

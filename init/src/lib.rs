@@ -5,8 +5,10 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod block;
+pub mod board;
 pub mod boot;
 pub mod control;
+pub mod firmware;
 pub mod key_partition;
 pub mod luks;
 pub mod lvm;

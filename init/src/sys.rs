@@ -6,5 +6,7 @@
 
 pub(crate) mod block_device;
 pub(crate) mod loop_device;
+pub(crate) mod mailbox;
 pub(crate) mod net;
+pub(crate) mod restart;
 pub(crate) mod watchdog;

@@ -9,6 +9,7 @@
 pub mod config;
 pub mod control;
 pub mod event;
+pub mod firmware;
 pub mod image;
 pub mod ip;
 pub mod key_partition;

@@ -3,6 +3,7 @@
 //! The decisions are `contract::plan`'s; here is only the reading. Run once, by PID 1, which leaves the plan at
 //! `/run/lifeboot/plan.json` for the other processes.
 
+use crate::board::Board;
 use crate::report::chain;
 use lifeboot_contract::config::Config;
 use lifeboot_contract::image::{self, ImageInfo};
@@ -191,25 +192,11 @@ fn facts(root: &Path) -> Facts {
     }
 }
 
-/// Where a Pi's bootloader fetched its image, from the copy of its configuration that it leaves in nvmem (alias `blconfig`).
-///
-/// Source: PI-boot documentation of HTTP_HOST, HTTP_PORT and HTTP_PATH. Never seen on hardware by this project.
+/// Where a Pi's bootloader fetched its image, by its configuration.
 fn boot_url(root: &Path) -> Option<String> {
-    let tree = under(root, "/proc/device-tree");
-    let alias = String::from_utf8(fs::read(tree.join("aliases/blconfig")).ok()?).ok()?;
-    let node = alias
-        .trim_end_matches('\0')
-        .rsplit('/')
-        .next()?
-        .split('@')
-        .next()?
-        .to_owned();
-    let devices = fs::read_dir(under(root, "/sys/bus/nvmem/devices")).ok()?;
-    let device = devices
-        .flatten()
-        .find(|entry| entry.file_name().to_string_lossy().starts_with(&node))?;
-    let text = String::from_utf8_lossy(&fs::read(device.path().join("nvmem")).ok()?).into_owned();
-    Facts::boot_url_of(&text)
+    // A machine that tells none has none; most are no Raspberry Pi.
+    let config = Board::below(root).bootloader_config().ok()?;
+    Facts::boot_url_of(&config)
 }
 
 fn filled(text: &str) -> Option<String> {

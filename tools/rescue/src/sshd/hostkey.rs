@@ -1,8 +1,12 @@
-//! The server's own key: that of a key partition, or one made at boot; kept in memory, so that a restarted sshd is still the same server.
+//! The server's own key: that of a key partition, or one made of the board's own secret, or one made at boot; kept in memory, so that
+//! a restarted sshd is still the same server.
 //!
 //! It is never in the image: a boot image is public over HTTP, and whoever has the key can pose as the device.
 
+mod derived;
+
 use anyhow::{Context as _, bail};
+use derived::Secret;
 use lifeboot_contract::key_partition::{COPY, HOST_KEY};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::ssh_key::{HashAlg, LineEnding};
@@ -19,37 +23,75 @@ const FILE: &str = "ssh_host_ed25519_key";
 pub struct HostKey {
     /// Proves that the server is who it says.
     pub key: PrivateKey,
-    /// `generated` or `key-partition`.
+    /// `key-partition`, `derived` or `generated`.
     pub origin: &'static str,
-    /// Why the key of the key partition is not used.
+    /// Why a key that takes precedence is not used.
     pub refused: Option<String>,
 }
 
-/// The key in `dir`; if there is none yet, that of a key partition, or one made now.
+/// Keys that are there already, and where they came from.
+struct Known {
+    key: PrivateKey,
+    origin: &'static str,
+}
+
+/// The key in `dir`; if there is none yet, that of a key partition, one derived from the board's own secret, or one made now.
 ///
 /// # Errors
 /// A key that is there and cannot be read is not replaced: clients would see another server.
 pub fn load_or_make(dir: &Path) -> anyhow::Result<HostKey> {
+    load_or(dir, derived::seed)
+}
+
+fn load_or(dir: &Path, seed: impl FnOnce() -> anyhow::Result<Option<Secret>>) -> anyhow::Result<HostKey> {
     let path = dir.join(FILE);
-    let (given, refused) = match given(dir) {
-        Ok(given) => (given, None),
-        Err(error) => (None, Some(format!("{HOST_KEY} of the key partition: {error:#}"))),
-    };
+    let mut refused = Vec::new();
+    let known = known(dir, seed, &mut refused);
     let key = match fs::read(&path) {
         Ok(bytes) => PrivateKey::from_openssh(&bytes).with_context(|| format!("{}", path.display()))?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = given.clone().map_or_else(make, Ok)?;
+            let key = known.as_ref().map_or_else(make, |known| Ok(known.key.clone()))?;
             keep(dir, &path, &key)?;
             key
         }
         Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
     };
-    let is_given = given.is_some_and(|given| given.public_key().key_data() == key.public_key().key_data());
+    let is = |known: &Known| known.key.public_key().key_data() == key.public_key().key_data();
+    let origin = known.filter(is).map_or("generated", |known| known.origin);
     Ok(HostKey {
         key,
-        origin: if is_given { "key-partition" } else { "generated" },
-        refused,
+        origin,
+        refused: (!refused.is_empty()).then(|| refused.join("; ")),
     })
+}
+
+/// The key that is not made by chance, if there is one; whatever was not taken is named.
+fn known(
+    dir: &Path,
+    seed: impl FnOnce() -> anyhow::Result<Option<Secret>>,
+    refused: &mut Vec<String>,
+) -> Option<Known> {
+    match given(dir) {
+        Ok(Some(key)) => {
+            return Some(Known {
+                key,
+                origin: "key-partition",
+            });
+        }
+        Ok(None) => {}
+        Err(error) => refused.push(format!("{HOST_KEY} of the key partition: {error:#}")),
+    }
+    let derived = seed().and_then(|seed| seed.map(|seed| of_seed(&seed)).transpose());
+    match derived {
+        Ok(key) => key.map(|key| Known {
+            key,
+            origin: "derived",
+        }),
+        Err(error) => {
+            refused.push(format!("host key of the board's own secret: {error:#}"));
+            None
+        }
+    }
 }
 
 /// What was read from a key partition, if it is a key that can be used without a passphrase.
@@ -79,13 +121,16 @@ pub fn fingerprint(key: &PrivateKey) -> String {
 }
 
 fn make() -> anyhow::Result<PrivateKey> {
-    let mut seed = [0u8; 32];
+    let mut seed = Secret::blank();
     // Waits until the kernel's pool is ready, which /dev/urandom does not.
     fs::File::open("/dev/random")
-        .and_then(|mut random| random.read_exact(&mut seed))
+        .and_then(|mut random| random.read_exact(seed.bytes_mut()))
         .context("/dev/random")?;
-    let pair = Ed25519Keypair::from_seed(&seed);
-    seed.fill(0);
+    of_seed(&seed)
+}
+
+fn of_seed(seed: &Secret) -> anyhow::Result<PrivateKey> {
+    let pair = Ed25519Keypair::from_seed(seed.bytes());
     PrivateKey::new(KeypairData::Ed25519(pair), "lifeboot").context("host key")
 }
 
@@ -165,6 +210,48 @@ mod tests {
             (fingerprint(&first.key), second.origin),
             (fingerprint(&second.key), "generated")
         );
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// A start on the board of [`derived::tests::board`].
+    fn on_a_board(dir: &Path) -> HostKey {
+        load_or(dir, || derived::seed_from(&mut derived::tests::board())).unwrap()
+    }
+
+    #[test]
+    fn a_board_with_a_secret_is_the_same_server_after_every_start() {
+        let dirs = ["derived-1", "derived-2"].map(directory);
+        let keys = [&dirs[0], &dirs[1], &dirs[0]].map(|dir| on_a_board(dir));
+        for key in &keys {
+            assert_eq!(
+                key.key.public_key().to_openssh().unwrap(),
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH45sAUqyxHrR9C4rPf2YUIApz7n7Z5rSPvfsMqiFH7G lifeboot"
+            );
+            assert_eq!((key.origin, key.refused.as_ref()), ("derived", None));
+        }
+        dirs.iter().for_each(|dir| fs::remove_dir_all(dir).unwrap());
+    }
+
+    #[test]
+    fn the_key_of_a_key_partition_goes_before_a_derived_one() {
+        let dir = directory("given-and-derived");
+        ssh_keygen(&dir, &["-t", "ed25519", "-N", ""]);
+        assert_eq!(on_a_board(&dir).origin, "key-partition");
+        fs::remove_dir_all(&dir).unwrap();
+        let dir = directory("bad-and-derived");
+        fs::write(dir.join("keys").join(HOST_KEY), "not a key").unwrap();
+        let key = on_a_board(&dir);
+        assert_eq!(key.origin, "derived");
+        assert!(key.refused.unwrap().contains("of the key partition"));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_used_is_named_and_a_key_is_made() {
+        let dir = directory("weak");
+        let key = load_or(&dir, || anyhow::bail!("the same word 8 times")).unwrap();
+        assert_eq!(key.origin, "generated");
+        assert!(key.refused.unwrap().contains("the same word"));
         fs::remove_dir_all(dir).unwrap();
     }
 
