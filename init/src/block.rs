@@ -8,7 +8,8 @@ pub use crate::sys::block_device::{discard, reread_partitions};
 use crate::report::{chain, failure};
 use lifeboot_contract::control::Order;
 use lifeboot_contract::event::{Failure, Stage};
-use lifeboot_contract::plan::BlockId;
+use lifeboot_contract::plan::{BlockId, Source};
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,14 @@ use std::time::{Duration, Instant};
 /// What PID 1 tells the pipeline, for those who wait.
 pub struct Orders {
     receiver: Mutex<mpsc::Receiver<Order>>,
+    seen: Mutex<Seen>,
+}
+
+/// Orders that came while nobody waited, and the root that a person asked for.
+#[derive(Default)]
+struct Seen {
+    queue: VecDeque<Order>,
+    other: Option<Source>,
 }
 
 impl Orders {
@@ -26,11 +35,40 @@ impl Orders {
     pub fn new(receiver: mpsc::Receiver<Order>) -> Orders {
         Orders {
             receiver: Mutex::new(receiver),
+            seen: Mutex::default(),
         }
     }
 
-    /// The next order, or `None` when the time is over. A lost connection counts as silence.
+    /// Whether a person has asked for another root than the one that is being worked on.
+    pub fn is_redirected(&self) -> bool {
+        let Ok(receiver) = self.receiver.lock() else {
+            return false;
+        };
+        self.seen.lock().is_ok_and(|mut seen| {
+            while let Ok(order) = receiver.try_recv() {
+                match order {
+                    Order::BootOnce(source) => seen.other = Some(source),
+                    order => seen.queue.push_back(order),
+                }
+            }
+            seen.other.is_some()
+        })
+    }
+
+    /// The root that a person has asked for; asked for once, it is told once.
+    pub fn take_other(&self) -> Option<Source> {
+        self.is_redirected()
+            .then(|| self.seen.lock().ok()?.other.take())
+            .flatten()
+    }
+
+    /// The next order, or `None` when the time is over. A lost connection counts as silence, an order for another root as
+    /// [`Order::GoOn`].
     pub fn wait(&self, at_most: Duration) -> Option<Order> {
+        let queued = self.seen.lock().ok().and_then(|mut seen| seen.queue.pop_front());
+        if queued.is_some() {
+            return queued;
+        }
         let received = match self.receiver.lock() {
             Ok(receiver) => receiver.recv_timeout(at_most),
             Err(_) => Err(mpsc::RecvTimeoutError::Disconnected),
@@ -38,11 +76,28 @@ impl Orders {
         if received == Err(mpsc::RecvTimeoutError::Disconnected) {
             std::thread::sleep(at_most);
         }
-        received.ok()
+        let order = received.ok()?;
+        Some(match self.seen.lock() {
+            Ok(mut seen) => seen.note(order),
+            Err(_) => order,
+        })
     }
 }
 
-/// Calls `look` until it finds something: at once, and again whenever block devices come or go or PID 1 nudges.
+impl Seen {
+    fn note(&mut self, order: Order) -> Order {
+        match order {
+            Order::BootOnce(source) => {
+                self.other = Some(source);
+                Order::GoOn
+            }
+            order => order,
+        }
+    }
+}
+
+/// Calls `look` until it finds something: at once, and again whenever block devices come or go or PID 1 nudges. Ends without anything
+/// when another root is asked for.
 pub fn wait_for<T>(
     orders: &Orders,
     at_most: Option<Duration>,
@@ -59,7 +114,7 @@ pub fn wait_for<T>(
             }
             seen = Some(now);
         }
-        if end.is_some_and(|end| Instant::now() >= end) {
+        if end.is_some_and(|end| Instant::now() >= end) || orders.is_redirected() {
             return None;
         }
         nudged = orders.wait(Duration::from_millis(200)).is_some();
@@ -170,6 +225,14 @@ pub(crate) fn blkid_lines(args: &[&str]) -> io::Result<Vec<String>> {
     Ok(lines.map(str::to_owned).collect())
 }
 
+/// What was waited for is not wanted any more.
+pub fn given_up(what: impl std::fmt::Display) -> Failure {
+    failure(
+        Stage::Mount,
+        format!("{what}: given up, another root was asked for"),
+    )
+}
+
 /// Waits until a device is there. Where it is not, `bring_up` may make more devices appear, each time others have.
 ///
 /// # Errors
@@ -194,6 +257,9 @@ pub fn await_device(
         })
     });
     found.ok_or_else(|| {
+        if orders.is_redirected() {
+            return given_up(id);
+        }
         let count = fs::read_dir("/sys/class/block")
             .map(|dir| dir.count())
             .unwrap_or(0);

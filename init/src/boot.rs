@@ -109,18 +109,18 @@ impl World for Machine {
                 let url = url
                     .expand(&link.facts)
                     .map_err(|error| failure(Stage::Plan, format!("root={url}")).because(&error))?;
-                boot.enter(Stage::Time);
+                boot.go_to(Stage::Time)?;
                 let clock = ground.uplink.clock();
-                boot.enter(Stage::Fetch);
+                boot.go_to(Stage::Fetch)?;
                 let limits = fetch::Limits::of_this_machine(RESERVE);
                 let fetched = fetch::run(plan, &url, &ground.keys, &*clock, reporter, &limits)?;
-                boot.enter(Stage::Verify);
+                boot.go_to(Stage::Verify)?;
                 let verified = verify::run(plan, fetched, reporter)?;
-                boot.enter(Stage::Mount);
+                boot.go_to(Stage::Mount)?;
                 mount::image(plan, &ground.devices, verified, orders, reporter)
             }
             Source::Local(id) => {
-                boot.enter(Stage::Mount);
+                boot.go_to(Stage::Mount)?;
                 let means = mount::Means {
                     plan: plan.clone(),
                     devices: &ground.devices,
@@ -148,9 +148,19 @@ impl Boot {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.attempt(world, attempts) {
+            let other = self.orders.take_other();
+            let tried = match &other {
+                Some(source) => self.once(world, source).map(Some),
+                None => self.attempt(world, attempts),
+            };
+            match tried {
+                // Asked for while this one was being made, or at a break in it.
+                _ if self.orders.is_redirected() => attempts = 0,
                 Ok(Some(root)) => {
                     self.enter(Stage::Handover);
+                    if self.orders.is_redirected() {
+                        continue;
+                    }
                     let ready = self
                         .reporter
                         .debug("boot.ready")
@@ -169,17 +179,60 @@ impl Boot {
                     self.reporter.report(Report::Idle);
                     return;
                 }
-                Err(failed) => self.pause(failed, attempts),
+                Err(failed) => {
+                    // A root for once that fails leaves things as they were: the list is tried again, where there is one.
+                    let again =
+                        self.may_try_again(attempts) && (other.is_none() || !self.plan.roots.is_empty());
+                    self.pause(failed, attempts, again);
+                }
             }
         }
+    }
+
+    /// One try of a root that a person named; the plan's list stays as it is.
+    fn once(&mut self, world: &mut dyn World, source: &Source) -> Result<ReadyRoot, Failure> {
+        world.prepare(self)?;
+        self.allowed()?;
+        self.reporter
+            .event(self.reporter.info("boot.once").with("root", source.to_string()));
+        world.root(self, source).inspect_err(|failed| {
+            let list = match self.plan.roots.as_slice() {
+                [] => "no other root is named, so this machine stays in rescue".to_owned(),
+                roots => format!(
+                    "the list of the boot parameters is in force again: {}",
+                    listed(roots)
+                ),
+            };
+            let event = self
+                .reporter
+                .warn("boot.once-failed")
+                .with("root", source.to_string())
+                .with("what", failed.to_string());
+            self.reporter
+                .event(event.text(format!("{source} was for once and has failed; {list}")));
+        })
+    }
+
+    /// Whether any root may be tried.
+    fn allowed(&self) -> Result<(), Failure> {
+        match &self.plan.refusal {
+            Some(refusal) => Err(failure(Stage::Plan, refusal.clone()).hint("'rescue log' has every note")),
+            None => Ok(()),
+        }
+    }
+
+    fn may_try_again(&self, attempts: u32) -> bool {
+        let left = match self.plan.retry {
+            Retry::Forever => true,
+            Retry::Times(times) => attempts <= times,
+        };
+        left && self.plan.refusal.is_none()
     }
 
     /// One pass over the list of roots. `None`: there is nothing to boot.
     fn attempt(&mut self, world: &mut dyn World, attempts: u32) -> Result<Option<ReadyRoot>, Failure> {
         world.prepare(self)?;
-        if let Some(refusal) = &self.plan.refusal {
-            return Err(failure(Stage::Plan, refusal.clone()).hint("'rescue log' has every note"));
-        }
+        self.allowed()?;
         let mut last = None;
         let plan = self.plan.clone();
         for source in &plan.roots {
@@ -201,6 +254,9 @@ impl Boot {
                     );
                     last = Some(failed);
                 }
+            }
+            if self.orders.is_redirected() {
+                break;
             }
         }
         last.map_or(Ok(None), Err)
@@ -245,17 +301,22 @@ impl Boot {
         self.reporter.report(Report::Stage(stage));
     }
 
+    /// The next stage of a root, unless another root has been asked for meanwhile.
+    fn go_to(&self, stage: Stage) -> Result<(), Failure> {
+        self.enter(stage);
+        if self.orders.is_redirected() {
+            return Err(failure(stage, "given up, another root was asked for"));
+        }
+        Ok(())
+    }
+
     /// Waits for a person's `rescue boot`.
     fn rest(&self) {
         while self.orders.wait(Duration::from_secs(3600)) != Some(Order::GoOn) {}
     }
 
     /// Says what failed and waits for the next try.
-    fn pause(&self, failed: Failure, attempts: u32) {
-        let again = match self.plan.retry {
-            Retry::Forever => self.plan.refusal.is_none(),
-            Retry::Times(times) => attempts <= times && self.plan.refusal.is_none(),
-        };
+    fn pause(&self, failed: Failure, attempts: u32, again: bool) {
         let pause = again.then(|| jittered(backoff(self.first_pause, attempts)));
         let next_try_ms = pause.map(|pause| pause.as_millis() as u64);
         let when = pause.map_or("no further try".to_owned(), |pause| {
@@ -298,6 +359,11 @@ impl Boot {
             }
         }
     }
+}
+
+fn listed(roots: &[Source]) -> String {
+    let names: Vec<String> = roots.iter().map(Source::to_string).collect();
+    names.join(", ")
 }
 
 fn backoff(first: Duration, attempts: u32) -> Duration {

@@ -212,3 +212,90 @@ fn pauses_grow_and_stay_within_bounds() {
     let jittered = jittered(Duration::from_secs(100));
     assert!((100..=125).contains(&jittered.as_secs()));
 }
+
+fn other(root: &str) -> Order {
+    Order::BootOnce(Source::parse(root).unwrap())
+}
+
+#[test]
+fn a_root_for_once_is_booted_instead_of_the_list() {
+    let mut bench = bench("root=http://a/x");
+    bench.orders.send(other("LABEL=other")).unwrap();
+    let mut world = Fake::default();
+    bench.boot.until_ready(&mut world);
+    assert_eq!(world.tried, ["LABEL=other"]);
+    assert_eq!(bench.ready().unwrap().source, "LABEL=other");
+    // Only once: the next boot is the list's.
+    bench.boot.until_ready(&mut world);
+    assert_eq!(world.tried, ["LABEL=other", "http://a/x"]);
+}
+
+#[test]
+fn a_root_for_once_that_fails_restores_the_list() {
+    let mut bench = bench("root=http://a/x");
+    bench.orders.send(other("LABEL=other")).unwrap();
+    let mut world = Fake {
+        failing: vec![("LABEL=other", Stage::Mount, 9)],
+        ..Fake::default()
+    };
+    bench.boot.until_ready(&mut world);
+    assert_eq!(world.tried, ["LABEL=other", "http://a/x"]);
+    assert!(
+        bench.failures()[0].1.is_some(),
+        "the list is tried again by itself"
+    );
+    let events = bench.memory.events();
+    assert!(events.iter().any(|event| event.name == "boot.once-failed"));
+}
+
+#[test]
+fn without_a_list_a_root_for_once_that_fails_leaves_the_machine_in_rescue() {
+    let mut bench = bench("");
+    bench.orders.send(other("LABEL=other")).unwrap();
+    bench.orders.send(Order::GoOn).unwrap();
+    let mut world = Fake {
+        failing: vec![("LABEL=other", Stage::Mount, 9)],
+        ..Fake::default()
+    };
+    bench.boot.until_ready(&mut world);
+    assert_eq!(world.tried, ["LABEL=other"]);
+    assert_eq!(bench.failures()[0].1, None);
+    assert_eq!(bench.memory.reports().last(), Some(&Report::Idle));
+}
+
+#[test]
+fn a_refused_plan_boots_no_other_root_either() {
+    let mut bench = bench("lifeboot.verify=of");
+    bench.orders.send(other("LABEL=other")).unwrap();
+    bench.orders.send(Order::GoOn).unwrap();
+    let mut world = Fake::default();
+    let source = Source::parse("LABEL=other").unwrap();
+    assert_eq!(
+        bench.boot.once(&mut world, &source).unwrap_err().stage,
+        Stage::Plan
+    );
+    assert!(world.tried.is_empty());
+}
+
+#[test]
+fn at_a_break_another_root_is_taken_at_once() {
+    let mut bench = bench("root=http://a/x rd.break=mount");
+    bench.orders.send(other("LABEL=other")).unwrap();
+    bench.orders.send(Order::GoOn).unwrap();
+    bench.orders.send(Order::GoOn).unwrap();
+    bench.boot.until_ready(&mut Fake::default());
+    assert_eq!(bench.ready().unwrap().source, "LABEL=other");
+}
+
+#[test]
+fn whoever_waits_for_a_device_is_told_that_it_is_not_wanted_any_more() {
+    let bench = bench("");
+    bench.orders.send(other("LABEL=other")).unwrap();
+    let never = crate::block::wait_for(&bench.boot.orders, None, || None::<()>);
+    assert_eq!(never, None);
+    assert!(bench.boot.orders.is_redirected());
+    assert_eq!(bench.boot.orders.take_other().unwrap().to_string(), "LABEL=other");
+    assert!(!bench.boot.orders.is_redirected());
+    // It was no order to go on with anything else.
+    assert_eq!(bench.boot.orders.wait(Duration::ZERO), None);
+}

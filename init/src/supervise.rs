@@ -50,6 +50,10 @@ struct Init {
     failed_handovers: u32,
     /// A person said `rescue boot`; forgotten when the next session begins.
     go_on: bool,
+    /// The root that is being made was named by a person, for once.
+    once: bool,
+    /// What the firmware is told when the machine restarts.
+    reboot_argument: Option<String>,
     /// What is due at which time on the boot clock.
     due: Option<(u64, Ending)>,
     watchdog: Option<Watchdog>,
@@ -169,6 +173,8 @@ impl Init {
             ready: None,
             failed_handovers: 0,
             go_on: false,
+            once: false,
+            reboot_argument: None,
             due: None,
             watchdog: None,
             next_pet_ms: 0,

@@ -1,6 +1,6 @@
 # Tab behind 'rescue': commands, options, devices, files.
 # Made from the command line's own description by `UPDATE_DOCS=1 cargo test -p lifeboot-rescue`; a test fails when it is stale.
-_rescue_commands='boot deploy disks fetch fsck lock log poweroff reboot status unlock help'
+_rescue_commands='boot deploy disks eeprom fetch fsck lock log net poweroff reboot report status unlock help'
 
 # Block devices: paths, or bare names where something else than a path was begun.
 _rescue_devices() {
@@ -24,12 +24,15 @@ _rescue() {
     boot) options='' values='' takes='' ;;
     deploy) options='--sha256 --signature --no-verify --size --yes --dry-run --json' values='--sha256 --signature --size' takes='file device' ;;
     disks) options='--json' values='' takes='' ;;
+    eeprom) options='' values='' takes='words:show' ;;
     fetch) options='--output --sha256 --no-verify' values='--output --sha256' takes='' ;;
     fsck) options='--repair --json' values='' takes='device' ;;
     lock) options='--json' values='' takes='device' ;;
     log) options='--json --follow --since' values='--since' takes='' ;;
+    net) options='--json' values='' takes='' ;;
     poweroff) options='' values='' takes='' ;;
-    reboot) options='' values='' takes='' ;;
+    reboot) options='--to --argument --dry-run' values='--to --argument' takes='' ;;
+    report) options='--json --out --only' values='--out --only' takes='' ;;
     status) options='--json' values='' takes='' ;;
     unlock) options='--all --key-file --header --name --read-only --tang --test --show --json' values='--key-file --header --name' takes='device' ;;
     esac

@@ -5,6 +5,7 @@
 //! it: a session that crashes lets go by dying.
 
 use crate::event::{Event, Failure, Stage};
+use crate::plan::Source;
 use crate::status::{Address, LockedVolume, Status};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,11 @@ pub enum Request {
         follow: bool,
     },
     /// A person wants the boot to go on: holds are dropped, a failed boot is tried at once, a break ends.
-    Boot,
+    Boot {
+        /// Another root than the boot parameters name, for this once.
+        #[serde(default)]
+        root: Option<Source>,
+    },
     /// A session begins; lasts until the connection ends.
     Hold {
         /// Who, for people: `root from 10.0.2.2`.
@@ -33,7 +38,11 @@ pub enum Request {
     /// Something the boot may wait for has changed: look again now.
     Nudge,
     /// Unmount what can be unmounted and restart.
-    Reboot,
+    Reboot {
+        /// What the firmware is told with it, see reboot(2), LINUX_REBOOT_CMD_RESTART2.
+        #[serde(default)]
+        argument: Option<String>,
+    },
     /// Unmount what can be unmounted and switch off.
     Poweroff,
     /// Something happened, for the ring and the consoles.
@@ -125,11 +134,13 @@ pub enum Reply {
 }
 
 /// What PID 1 tells the pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// A person typed `rescue boot`: end the pause or the break.
     GoOn,
+    /// A person typed `rescue boot ROOT`: that one next, and only once.
+    BootOnce(Source),
     /// Look again at what is being waited for.
     Nudge,
 }
@@ -158,6 +169,13 @@ mod tests {
                 kind: SessionKind::Shell,
             },
             Request::Event(Event::new(1, Level::Info, "boot.idle")),
+            Request::Boot { root: None },
+            Request::Boot {
+                root: Some(Source::parse("LABEL=other").unwrap()),
+            },
+            Request::Reboot {
+                argument: Some("0 tryboot".into()),
+            },
             Request::Report(Report::Failed {
                 failure,
                 attempts: 2,
@@ -172,12 +190,20 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_left_out_may_be_left_out() {
+        let read = |line: &str| serde_json::from_str::<Request>(line).unwrap();
+        assert_eq!(read("{\"boot\":{}}"), Request::Boot { root: None });
+        assert_eq!(read("{\"reboot\":{}}"), Request::Reboot { argument: None });
+    }
+
+    #[test]
     fn replies_read_back() {
         for reply in [
             Reply::Done { text: String::new() },
             Reply::Status(Box::default()),
             Reply::Error { what: "no".into() },
             Reply::Order(Order::GoOn),
+            Reply::Order(Order::BootOnce(Source::parse("http://h/os").unwrap())),
         ] {
             let line = serde_json::to_string(&reply).unwrap();
             assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 60] = [
+pub const NAMES: [(&str, &str); 62] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -260,6 +260,11 @@ pub const NAMES: [(&str, &str); 60] = [
     ("boot.failed", "stage, what, cause, hint, next_try_ms"),
     ("boot.idle", "no root= was given: rescue stays"),
     ("boot.break", "stopped by rd.break: stage"),
+    ("boot.once", "a person asked for another root: root"),
+    (
+        "boot.once-failed",
+        "it failed, and the plan's list is in force again: root, what",
+    ),
     ("boot.ready", "root, init: the real system can be executed"),
     ("boot.held", "holds (count), who (list)"),
     ("boot.deadline", "lifeboot.deadline passed: seconds"),
@@ -267,7 +272,7 @@ pub const NAMES: [(&str, &str); 60] = [
     ("handover.failed", "what, next_try_ms"),
     (
         "ssh.listening",
-        "port, fingerprint, keys (count), host_key (generated or key-partition)",
+        "port, fingerprint, keys (count), host_key (key-partition, derived or generated)",
     ),
     ("ssh.off", "sshd does not run: what"),
     ("ssh.login", "user, key, peer"),

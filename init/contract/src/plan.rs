@@ -87,6 +87,9 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// Why no root may be tried.
     pub refusal: Option<String>,
+    /// Words that the image locks.
+    #[serde(default)]
+    pub locked: Vec<String>,
 }
 
 /// How a local root is mounted.
@@ -172,6 +175,7 @@ impl Plan {
             key_wait_s: key_partition::WAIT_S,
             init_args: args,
             log: Level::Info,
+            locked: config.locked.iter().cloned().collect(),
             ..Plan::default()
         };
         plan.ssh.authorized_keys = key_lines(keys);
@@ -196,6 +200,11 @@ impl Plan {
             Some(before) => format!("{before}; {what}"),
             None => what,
         });
+    }
+
+    /// Whether the image locks a word.
+    pub fn is_locked(&self, key: &str) -> bool {
+        self.locked.iter().any(|locked| locked == key)
     }
 
     fn complain(&mut self, key: &str, what: String) {

@@ -28,6 +28,7 @@ mod huge_pages;
 mod limits;
 mod patience;
 mod post;
+pub mod probe;
 mod progress;
 mod pull;
 mod signature;

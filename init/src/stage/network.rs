@@ -9,6 +9,7 @@ mod apply;
 mod dhcp;
 mod engine;
 mod frame;
+pub mod inspect;
 mod lease;
 mod message;
 mod names;

@@ -192,6 +192,19 @@ impl SetClock {
     }
 }
 
+/// Asks a server once, and changes nothing: how far its clock is ahead of ours, in milliseconds.
+///
+/// # Errors
+/// Why there was no answer, or none that can be used.
+pub fn probe(server: &str, wait: Duration) -> Result<i64, String> {
+    let time = ask_one(server, wait).map_err(|error| match &error {
+        // EAGAIN is how a socket says that the time is over.
+        sntp::Error::Io(cause) if cause.kind() == io::ErrorKind::WouldBlock => error.to_string(),
+        _ => chain(&error),
+    })?;
+    Ok(time.as_millis() as i64 - read_system().as_millis() as i64)
+}
+
 fn ask_one(server: &str, wait: Duration) -> Result<Duration, sntp::Error> {
     let mut last = sntp::Error::NoAddress;
     for address in addresses(server)? {

@@ -4,6 +4,7 @@ use super::children::Kind;
 use super::{Ending, Init};
 use crate::report::{chain, now_ms, unheeded};
 use crate::stage::handover;
+use crate::sys::restart::restart_with;
 use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Event, Level};
 use lifeboot_contract::status::Phase;
@@ -126,6 +127,11 @@ impl Init {
         end_all_processes();
         unmount_all();
         rustix::fs::sync();
+        if command == RebootCommand::Restart
+            && let Some(argument) = self.reboot_argument.take()
+        {
+            unheeded(&argument, restart_with(&argument));
+        }
         let failed = reboot(command);
         if let Err(error) = failed {
             self.complain("child.error", format!("{doing}: {}", chain(&error)));

@@ -6,7 +6,7 @@ use super::{Ending, GRACE_MS, Init};
 use crate::report::now_ms;
 use lifeboot_contract::control::{Order, Reply, Report, Request};
 use lifeboot_contract::event::{Event, Level};
-use lifeboot_contract::plan::{Hold, OnFailure};
+use lifeboot_contract::plan::{Hold, OnFailure, Source};
 use lifeboot_contract::status::{Phase, Status};
 
 impl Init {
@@ -20,22 +20,19 @@ impl Init {
         match request {
             Request::Status => return Some(Reply::Status(Box::new(self.status_now()))),
             Request::Log { since, follow } => {
-                let events: Vec<Event> = self
-                    .ring
-                    .iter()
-                    .filter(|event| event.seq >= since)
-                    .cloned()
-                    .collect();
-                let client = &mut self.clients[index];
-                events
-                    .into_iter()
-                    .for_each(|event| client.reply(&Reply::Event(event)));
+                self.tell_log(index, since);
                 if follow {
-                    client.follow();
+                    self.clients[index].follow();
                     return None;
                 }
             }
-            Request::Boot => return done(&self.go_on()),
+            Request::Boot { root: None } => return done(&self.go_on()),
+            Request::Boot { root: Some(root) } => {
+                return Some(match self.boot_once(root) {
+                    Ok(text) => Reply::Done { text },
+                    Err(what) => Reply::Error { what },
+                });
+            }
             Request::Hold { who, kind } => {
                 self.go_on = false;
                 let event = Event::new(now_ms(), Level::Debug, "session.start").with("who", who.as_str());
@@ -43,7 +40,10 @@ impl Init {
                 self.record(event.with("kind", format!("{kind:?}").to_lowercase()));
             }
             Request::Nudge => self.order(Order::Nudge),
-            Request::Reboot => self.due = Some((now_ms() + GRACE_MS, Ending::Reboot)),
+            Request::Reboot { argument } => {
+                self.reboot_argument = argument;
+                self.due = Some((now_ms() + GRACE_MS, Ending::Reboot));
+            }
             Request::Poweroff => self.due = Some((now_ms() + GRACE_MS, Ending::Poweroff)),
             Request::Event(event) => {
                 self.record(event);
@@ -66,6 +66,20 @@ impl Init {
             }
         }
         done("")
+    }
+
+    /// Sends what happened from number `since` on.
+    fn tell_log(&mut self, index: usize, since: u64) {
+        let events: Vec<Event> = self
+            .ring
+            .iter()
+            .filter(|event| event.seq >= since)
+            .cloned()
+            .collect();
+        let client = &mut self.clients[index];
+        events
+            .into_iter()
+            .for_each(|event| client.reply(&Reply::Event(event)));
     }
 
     /// `rescue boot`.
@@ -92,9 +106,37 @@ impl Init {
         }
     }
 
+    /// `rescue boot ROOT`.
+    fn boot_once(&mut self, root: Source) -> Result<String, String> {
+        if self.plan.is_locked("root") {
+            return Err(format!(
+                "{root}: the image locks root=, so no other root is booted"
+            ));
+        }
+        if let Some(refusal) = &self.plan.refusal {
+            return Err(format!("no root is booted: {refusal}"));
+        }
+        if !self.clients.iter().any(Client::is_pipeline) {
+            return Err("the boot pipeline does not run at this moment; try again".to_owned());
+        }
+        self.go_on = true;
+        self.once = true;
+        // What stands ready is not what is wanted.
+        self.ready = None;
+        self.due = self.due.filter(|(_, ending)| *ending != Ending::Handover);
+        let text = match &self.status.phase {
+            Phase::Booting { .. } => "; the stage that is under way comes to its end first",
+            _ => "",
+        };
+        let text = format!("booting {root} for this once{text}");
+        self.order(Order::BootOnce(root));
+        Ok(text)
+    }
+
     pub(super) fn order(&mut self, order: Order) {
+        let reply = Reply::Order(order);
         for client in self.clients.iter_mut().filter(|client| client.is_pipeline()) {
-            client.reply(&Reply::Order(order));
+            client.reply(&reply);
         }
     }
 
@@ -114,6 +156,9 @@ impl Init {
                 next_try_ms,
             } => {
                 let now = now_ms();
+                // The person wanted another root than the one that is tried next.
+                let once = std::mem::take(&mut self.once);
+                self.go_on &= !once;
                 self.status.attempts = attempts;
                 let next_try_ms = next_try_ms.map(|pause| now + pause);
                 self.status.phase = Phase::Failed {
@@ -121,11 +166,12 @@ impl Init {
                     since_ms: now,
                     next_try_ms,
                 };
-                if next_try_ms.is_none() && self.plan.on_failure == OnFailure::Reboot {
+                if next_try_ms.is_none() && !once && self.plan.on_failure == OnFailure::Reboot {
                     self.deadline_ms = Some(now);
                 }
             }
             Report::Ready(root) => {
+                self.once = false;
                 self.status.phase = Phase::Held {
                     source: root.source.clone(),
                 };

@@ -71,7 +71,7 @@ fn strangers_line() -> Result<Vec<u8>> {
 }
 
 /// The test image with this as its baked configuration.
-fn image_with(disks: &Disks, config: &str) -> Result<PathBuf> {
+pub fn image_with(disks: &Disks, config: &str) -> Result<PathBuf> {
     let whole = test_image(Board::PcX86_64)?.initrd;
     let mut archive = process::run_with(Command::new("zstd").arg("-dc").arg(&whole), b"")?
         .success()

@@ -13,6 +13,7 @@ mod initramfs;
 mod key_partition;
 mod luks;
 mod lvm;
+mod machine;
 mod network;
 mod pi3;
 mod pi4;

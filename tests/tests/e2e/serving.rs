@@ -1,7 +1,7 @@
 //! docs/serving.md, run: what it says to configure, with unmodified firmware that boots from it. All of it in network namespaces.
 
-mod document;
-mod firmware;
+pub mod document;
+pub mod firmware;
 mod pi;
 mod secure_boot;
 mod web;

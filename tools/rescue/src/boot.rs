@@ -1,4 +1,4 @@
-//! `rescue status | log | boot | reboot | poweroff`: asking PID 1 and telling it.
+//! `rescue status | log | boot | poweroff`: asking PID 1 and telling it.
 
 use crate::control::{self, Connection};
 use crate::output;
@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use lifeboot_contract::control::{Reply, Request};
 use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::plan::Source;
 use lifeboot_contract::status::{Phase, Status};
 use std::process::ExitCode;
 
@@ -49,15 +50,14 @@ pub struct Log {
 #[argh(
     subcommand,
     name = "boot",
-    example = "Go on now, whoever is logged in:\n$ {command_name}"
+    note = "With ROOT, that is booted instead of what the boot parameters name, this once: it must prove itself as they demand (URL.minisig by a key in the image, unless they say otherwise), LUKS volumes they name are asked for, and when it fails their own list is in force again. An image that locks 'root' boots no other. The system starts as soon as it is ready, which ends this session.",
+    example = "Go on, now:\n$ {command_name}\nThe old system on the card, for once:\n$ {command_name} LABEL=rootfs\nAnother OS image:\n$ {command_name} http://boot.example/os.squashfs"
 )]
-pub struct Boot {}
-
-/// restart the machine, after unmounting what can be
-#[derive(Debug, FromArgs)]
-#[cfg_attr(test, derive(argh::ArgsInfo))]
-#[argh(subcommand, name = "reboot", example = "Restart:\n$ {command_name}")]
-pub struct Reboot {}
+pub struct Boot {
+    /// what to boot instead: http://… https://… UUID=… LABEL=… PARTUUID=… PARTLABEL=… or /dev/…, as in root=
+    #[argh(positional)]
+    root: Option<String>,
+}
 
 /// switch the machine off, after unmounting what can be
 #[derive(Debug, FromArgs)]
@@ -118,27 +118,26 @@ pub fn log(options: &Log) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When PID 1 refuses or does not answer.
-pub fn boot(_: &Boot) -> anyhow::Result<ExitCode> {
+pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
+    let root = match options.root.as_deref().map(Source::parse).transpose() {
+        Ok(root) => root,
+        Err(what) => {
+            output::complain(&format!("rescue: {what}"));
+            return Ok(ExitCode::from(2));
+        }
+    };
     let before = control::status()?;
     // Said first: after the request this session may not live long enough.
-    if let Some(warning) = will_be_cut(&before) {
+    if let Some(warning) = will_be_cut(&before, root.is_some()) {
         output::line(&warning)?;
     }
-    let text = control::order(&Request::Boot)?;
+    let text = control::order(&Request::Boot { root })?;
     output::line(if text.is_empty() {
         "The boot goes on."
     } else {
         &text
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Restarts.
-///
-/// # Errors
-/// When PID 1 refuses or does not answer.
-pub fn reboot(_: &Reboot) -> anyhow::Result<ExitCode> {
-    last_order(&Request::Reboot, "The machine restarts now.")
 }
 
 /// Switches off.
@@ -149,21 +148,26 @@ pub fn poweroff(_: &Poweroff) -> anyhow::Result<ExitCode> {
     last_order(&Request::Poweroff, "The machine switches off now.")
 }
 
-fn last_order(request: &Request, otherwise: &str) -> anyhow::Result<ExitCode> {
+/// Asks for something after which there is not much to say.
+///
+/// # Errors
+/// When PID 1 refuses or does not answer.
+pub fn last_order(request: &Request, otherwise: &str) -> anyhow::Result<ExitCode> {
     let text = control::order(request)?;
     output::line(if text.is_empty() { otherwise } else { &text })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Whether those who are logged in lose their sessions by what comes.
-fn will_be_cut(status: &Status) -> Option<String> {
+fn will_be_cut(status: &Status, other: bool) -> Option<String> {
     let others = match status.sessions.len() {
         0 | 1 => "this session is cut".to_owned(),
         count => format!("{count} sessions, this one among them, are cut"),
     };
     match status.phase {
-        Phase::Held { .. } => Some(format!("The system is started now: {others}.")),
+        Phase::Held { .. } if !other => Some(format!("The system is started now: {others}.")),
         Phase::Failed { .. } | Phase::Break { .. } => Some(format!("When the system is ready, {others}.")),
+        _ if other => Some(format!("When the system is ready, {others}.")),
         _ => None,
     }
 }
@@ -219,9 +223,11 @@ mod tests {
             ..Status::default()
         };
         assert_eq!(
-            will_be_cut(&status).unwrap(),
+            will_be_cut(&status, false).unwrap(),
             "The system is started now: this session is cut."
         );
-        assert_eq!(will_be_cut(&Status::default()), None);
+        assert_eq!(will_be_cut(&Status::default(), false), None);
+        let expected = "When the system is ready, this session is cut.";
+        assert_eq!(will_be_cut(&status, true).unwrap(), expected);
     }
 }

@@ -5,7 +5,7 @@ pub const SCREEN: &str = "\
 rescue: repairs, unlocks and boots this machine
 
   rescue status                what the boot does, why, and what to type next
-  rescue boot                  go on with the boot: retry now, let go of holds
+  rescue boot [ROOT]           go on with the boot, or boot ROOT this once
   rescue log [--follow]        what has happened since the machine started
 
   rescue disks                 disks, partitions, and what is on them
@@ -16,7 +16,10 @@ rescue: repairs, unlocks and boots this machine
   rescue deploy SOURCE DEVICE  write an image to a disk, checked
   rescue fetch URL             fetch a file as the boot would, say how it went
 
-  rescue reboot                restart, after unmounting what can be
+  rescue net [URL]             what can be reached, and which step fails
+  rescue report                everything about this machine, for a bug report
+  rescue eeprom show           bootloader and boot order of a Raspberry Pi
+  rescue reboot [--to TARGET]  restart, from network, sd, usb, nvme or rescue
   rescue poweroff              switch off
 
 'rescue COMMAND --help' tells more and gives examples; most take --json.

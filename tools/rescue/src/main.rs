@@ -7,17 +7,23 @@
 mod boot;
 mod console;
 mod control;
+mod cut;
 mod deploy;
 mod disks;
 #[cfg(test)]
 mod documents;
+mod eeprom;
 mod fetch;
 mod fsck;
 mod greeting;
 mod help;
+mod machine;
+mod net;
 mod output;
 mod prompt;
 mod ps1;
+mod reboot;
+mod report;
 mod shell;
 mod sshd;
 mod tool;
@@ -50,13 +56,16 @@ enum Command {
     Console(console::Console),
     Deploy(deploy::Deploy),
     Disks(disks::Disks),
+    Eeprom(eeprom::Eeprom),
     Fetch(fetch::Fetch),
     Fsck(fsck::Fsck),
     Lock(unlock::Lock),
     Log(boot::Log),
+    Net(net::Net),
     Pipeline(Pipeline),
     Poweroff(boot::Poweroff),
-    Reboot(boot::Reboot),
+    Reboot(reboot::Reboot),
+    Report(report::ReportOptions),
     Sshd(sshd::Sshd),
     Status(boot::StatusOptions),
     Unlock(unlock::Unlock),
@@ -117,13 +126,16 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Console(options) => console::run(&options).map(never),
         Command::Deploy(options) => deploy::run(&options),
         Command::Disks(options) => disks::run(&options),
+        Command::Eeprom(options) => eeprom::run(&options),
         Command::Fetch(options) => fetch::run(&options),
         Command::Fsck(options) => fsck::run(&options),
         Command::Lock(options) => unlock::run_lock(&options),
         Command::Log(options) => boot::log(&options),
+        Command::Net(options) => net::run(&options),
         Command::Pipeline(Pipeline {}) => Ok(lifeboot_init::boot::run().map(never)?),
         Command::Poweroff(options) => boot::poweroff(&options),
-        Command::Reboot(options) => boot::reboot(&options),
+        Command::Reboot(options) => reboot::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Sshd(options) => sshd::run(options),
         Command::Status(options) => boot::status(&options),
         Command::Unlock(options) => unlock::run(&options),

@@ -75,7 +75,7 @@ pub(super) fn run(means: &Means) -> Result<(), Failure> {
         }
     }
     if !locked.is_empty() {
-        wait(means, locked);
+        wait(means, locked)?;
     }
     // What is on the volumes may itself be made of logical volumes; what is not there yet is waited for where it is needed.
     activate(reporter);
@@ -85,7 +85,10 @@ pub(super) fn run(means: &Means) -> Result<(), Failure> {
 }
 
 /// Has the threads and the person try until all are open.
-fn wait(means: &Means, mut locked: Vec<Locked>) {
+///
+/// # Errors
+/// Another root was asked for meanwhile.
+fn wait(means: &Means, mut locked: Vec<Locked>) -> Result<(), Failure> {
     let Means { orders, reporter, .. } = means;
     let wanted = Wanted(Arc::new(AtomicBool::new(true)));
     let _ends = Ends(wanted.clone());
@@ -94,9 +97,9 @@ fn wait(means: &Means, mut locked: Vec<Locked>) {
         let volumes = locked.iter().map(Locked::told).collect();
         reporter.report(Report::Waiting(volumes));
         let open = |volume: &Locked| block::unlocked(&volume.uuid);
-        block::wait_for(orders, None, || {
-            locked.iter().any(|volume| open(volume).is_some()).then_some(())
-        });
+        let is_open = |volume: &Locked| open(volume).is_some();
+        block::wait_for(orders, None, || locked.iter().any(is_open).then_some(()))
+            .ok_or_else(|| block::given_up("waiting for a passphrase"))?;
         locked.retain(|volume| match open(volume) {
             None => true,
             Some(device) => {
@@ -107,6 +110,7 @@ fn wait(means: &Means, mut locked: Vec<Locked>) {
             }
         });
     }
+    Ok(())
 }
 
 impl Locked {

@@ -56,6 +56,9 @@ pub(super) struct Route {
 }
 
 impl Netlink {
+    /// A question that is answered by one message, and acknowledged, so that its end is seen.
+    pub(super) const REQUEST: u16 = REQUEST | ACK;
+
     /// Opens both.
     ///
     /// # Errors
@@ -176,44 +179,58 @@ impl Netlink {
     }
 
     fn ask(&mut self, request: Request) -> Result<(), Errno> {
-        self.seq += 1;
-        send(&self.requests, &request.finish(self.seq), SendFlags::empty())?;
-        let mut buffer = vec![0; 16384];
-        loop {
-            let (length, _) =
-                rustix::io::retry_on_intr(|| recv(&self.requests, &mut buffer[..], RecvFlags::empty()))?;
-            for message in rtnl::messages(buffer.get(..length).unwrap_or_default()) {
-                match message {
-                    Message::Ack { seq, errno: 0 } if seq == self.seq => return Ok(()),
-                    Message::Ack { seq, errno } if seq == self.seq => {
-                        return Err(Errno::from_raw_os_error(errno));
-                    }
-                    _ => {}
-                }
-            }
-        }
+        self.answered(request, &mut |_, _| {})
     }
 
     fn dump_one(&mut self, kind: u16, fixed: &[u8]) -> Result<Vec<News>, Errno> {
-        self.seq += 1;
-        send(
-            &self.requests,
-            &Request::new(kind, REQUEST | DUMP, fixed).finish(self.seq),
-            SendFlags::empty(),
-        )?;
         let mut all = Vec::new();
+        self.each(kind, fixed, &mut |kind, body| all.extend(rtnl::news(kind, body)))?;
+        Ok(all)
+    }
+
+    /// Every message of a dump.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn each(
+        &mut self,
+        kind: u16,
+        fixed: &[u8],
+        take: &mut dyn FnMut(u16, &[u8]),
+    ) -> Result<(), Errno> {
+        self.answered(Request::new(kind, REQUEST | DUMP, fixed), take)
+    }
+
+    /// The one message that answers a question.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn one(&mut self, request: Request, take: &mut dyn FnMut(u16, &[u8])) -> Result<(), Errno> {
+        let mut first = true;
+        self.answered(request, &mut |kind, body| {
+            if std::mem::take(&mut first) {
+                take(kind, body);
+            }
+        })
+    }
+
+    /// Sends a request; takes what comes until the kernel says that it is all, or acknowledges.
+    fn answered(&mut self, request: Request, take: &mut dyn FnMut(u16, &[u8])) -> Result<(), Errno> {
+        self.seq += 1;
+        send(&self.requests, &request.finish(self.seq), SendFlags::empty())?;
         let mut buffer = vec![0; 65536];
         loop {
             let (length, _) =
                 rustix::io::retry_on_intr(|| recv(&self.requests, &mut buffer[..], RecvFlags::empty()))?;
             for message in rtnl::messages(buffer.get(..length).unwrap_or_default()) {
                 match message {
-                    Message::Done => return Ok(all),
-                    Message::Ack { seq, errno } if seq == self.seq && errno != 0 => {
+                    Message::Done => return Ok(()),
+                    Message::Ack { seq, errno: 0 } if seq == self.seq => return Ok(()),
+                    Message::Ack { seq, errno } if seq == self.seq => {
                         return Err(Errno::from_raw_os_error(errno));
                     }
                     Message::Ack { .. } => {}
-                    Message::Data { kind, body } => all.extend(rtnl::news(kind, body)),
+                    Message::Data { kind, body } => take(kind, body),
                 }
             }
         }

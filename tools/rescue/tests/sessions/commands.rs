@@ -2,6 +2,7 @@
 
 use crate::stand_in::{StandIn, directory, output};
 use lifeboot_contract::control::Request;
+use lifeboot_contract::plan::Source;
 use lifeboot_contract::status::{Phase, Status};
 use std::fs;
 use std::path::Path;
@@ -106,7 +107,27 @@ fn what_is_told_to_init_is_done_and_what_it_refuses_is_said() {
         "The system is started now: this session is cut.\nDone as told.\n"
     );
     assert!(output(rescue(&dir, &["poweroff"])).status.success());
-    assert_eq!(init.orders(), [Request::Boot, Request::Poweroff]);
+    let other = output(rescue(&dir, &["boot", "LABEL=other"]));
+    assert_eq!(
+        stdout(&other),
+        "When the system is ready, this session is cut.\nDone as told.\n"
+    );
+    let root = Source::parse("LABEL=other").ok();
+    assert_eq!(
+        init.orders(),
+        [
+            Request::Boot { root: None },
+            Request::Poweroff,
+            Request::Boot { root }
+        ]
+    );
+    let mistyped = output(rescue(&dir, &["boot", "sda1"]));
+    assert_eq!(
+        (mistyped.status.code(), init.orders().len()),
+        (Some(2), 3),
+        "{}",
+        stderr(&mistyped)
+    );
     let refused = output(rescue(&dir, &["reboot"]));
     assert_eq!(
         (refused.status.code(), stderr(&refused).as_str()),

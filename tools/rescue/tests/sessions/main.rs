@@ -7,6 +7,7 @@
 
 mod commands;
 mod console;
+mod machine;
 mod server;
 mod ssh;
 mod ssh_terminal;

@@ -1,0 +1,28 @@
+//! The machine itself, as `rescue eeprom`, `rescue report` and `rescue reboot --to` see it.
+
+use lifeboot_init::board::Board;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Name of the variable that moves `/proc`, `/sys` and `/dev`, for tests on a machine that is not a device.
+const ROOT_VARIABLE: &str = "LIFEBOOT_ROOT";
+
+/// What `/proc` and `/sys` lie below.
+pub fn root() -> PathBuf {
+    let moved: Option<OsString> = std::env::var_os(ROOT_VARIABLE);
+    moved.map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+/// The board this runs on.
+pub fn board() -> Board {
+    Board::below(&root())
+}
+
+/// The firmware mailbox of this machine, or of the tree that stands for one.
+///
+/// # Errors
+/// NotFound where there is none.
+pub fn mailbox() -> std::io::Result<lifeboot_init::firmware::Vcio> {
+    let device = Path::new(lifeboot_init::firmware::DEVICE);
+    lifeboot_init::firmware::Vcio::at(&root().join(device.strip_prefix("/").unwrap_or(device)))
+}

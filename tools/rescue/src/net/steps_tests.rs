@@ -1,0 +1,99 @@
+//! The way to servers on loopback, good ones and others.
+
+use super::*;
+use lifeboot_contract::plan::Plan;
+use std::io::Write as _;
+use std::net::TcpListener;
+
+fn walked(text: &str) -> Walked {
+    walk(
+        &Network::default(),
+        &Target::typed(text, &Plan::default()).unwrap(),
+    )
+}
+
+/// Answers one request with these words; returns the port.
+fn server(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        // The first connection only shows that there is somebody.
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let mut buffer = [0; 4096];
+            drop(stream.read(&mut buffer));
+            drop(stream.write_all(answer.as_bytes()));
+        }
+    });
+    port
+}
+
+fn failing(walked: &Walked) -> &Step {
+    assert!(!walked.reached && walked.hint.is_some(), "{walked:?}");
+    walked.steps.last().unwrap()
+}
+
+#[test]
+fn a_server_with_the_file_is_reached() {
+    let answer =
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-99/100\r\ncontent-length: 100\r\n\r\n";
+    let walked = walked(&format!("http://127.0.0.1:{}/os", server(answer)));
+    assert!(walked.reached, "{walked:?}");
+    let steps: Vec<&str> = walked.steps.iter().map(|step| step.step).collect();
+    assert_eq!(steps, ["route", "tcp", "http"]);
+    let last = &walked.steps[2].what;
+    assert_eq!(last, "206 Partial Content, 100 bytes, a cut download can go on");
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+    let walked = self::walked(&format!("http://127.0.0.1:{}/os", server(answer)));
+    assert!(walked.steps[2].what.ends_with("does not do ranges"), "{walked:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_fails_at_http() {
+    let walked = walked(&format!(
+        "http://127.0.0.1:{}/os",
+        server("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+    ));
+    let step = failing(&walked);
+    assert_eq!((step.step, step.what.as_str()), ("http", "404 Not Found"));
+    assert!(
+        walked.sentence().contains("http fails: 404"),
+        "{}",
+        walked.sentence()
+    );
+}
+
+#[test]
+fn a_port_where_nobody_listens_fails_at_tcp() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let walked = walked(&format!("http://127.0.0.1:{port}/os"));
+    let step = failing(&walked);
+    assert_eq!(step.step, "tcp");
+    assert!(step.what.ends_with("refused"), "{}", step.what);
+}
+
+#[test]
+fn something_that_is_no_tls_server_fails_at_tls_and_the_clock_is_told() {
+    let walked = walked(&format!("https://127.0.0.1:{}/os", server("nonsense\r\n\r\n")));
+    let step = failing(&walked);
+    // A host without certificate authorities cannot even begin.
+    assert_eq!(step.step, "tls", "{step:?}");
+    assert!(step.what.contains("clock says 20"), "{}", step.what);
+}
+
+#[test]
+fn without_a_cable_nothing_else_is_tried() {
+    let walked = walked("http://192.0.2.1/os");
+    assert_eq!((failing(&walked).step, walked.steps.len()), ("link", 1));
+}
+
+#[test]
+fn what_logs_in_is_not_shown() {
+    let walked = walked("http://me:geheim@192.0.2.1/os?token=t");
+    let text = serde_json::to_string(&walked).unwrap();
+    assert!(!text.contains("geheim") && !text.contains("token"), "{text}");
+}
