@@ -133,7 +133,11 @@ impl Volume {
             let said = run(command, None)?;
             match said.status.success() {
                 true => Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned()),
-                false => Err(last_words(&said)),
+                // cryptsetup ends with 1 and says nothing.
+                false => Err(match &self.header {
+                    Some(header) => format!("{header} is not a LUKS header"),
+                    None => "has no LUKS header".to_owned(),
+                }),
             }
         })
     }

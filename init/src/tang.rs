@@ -121,7 +121,13 @@ pub struct Online<'c> {
 
 impl Servers for Online<'_> {
     fn ask(&self, url: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
-        fetch::post(url, "application/jwk+json", body, LONGEST_ANSWER, self.clock)
+        let question = fetch::Question {
+            url,
+            kind: "application/jwk+json",
+            body,
+            longest: LONGEST_ANSWER,
+        };
+        fetch::post(question, self.clock)
     }
 }
 
@@ -167,6 +173,11 @@ fn unseal(jwe: &Jwe, servers: &dyn Servers, depth: u32) -> Result<Secret, Troubl
             format!("clevis pin '{name}' is not supported here, only tang and sss"),
         )),
     }
+}
+
+/// What a stranger wrote, as it may be shown on a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod stream;
 
 use http::Http;
 pub use limits::{ByteLen, Limits, mem_available};
-pub use post::post;
+pub use post::{Question, post};
 pub use stream::{Sink, from_reader, to_sink};
 
 /// Bytes read, written and hashed at once: large enough that system calls do not show, small enough for the smallest board.

@@ -4,7 +4,7 @@
 //! only the server could compute; it must not see `C`, so it is sent `X = C + e·G` with a fresh `e`, answers `Y = s·X`, and `Y - e·S` is
 //! `s·C`. Every point that comes from outside is checked to be on its curve and not the identity.
 
-use super::{Step, Trouble};
+use super::{Step, Trouble, printable};
 use crate::secret::wipe;
 use data_encoding::BASE64URL_NOPAD;
 use p521::elliptic_curve::array::typenum::Unsigned;
@@ -179,13 +179,16 @@ impl Jwk {
         let member = |name: &str| json.get(name).and_then(Value::as_str).unwrap_or_default();
         let wrong = |what: String| Trouble::new(step, what);
         if member("kty") != "EC" {
-            return Err(wrong(format!("a key of type '{}', not EC", short(member("kty")))));
+            return Err(wrong(format!(
+                "a key of type '{}', not EC",
+                printable(member("kty"))
+            )));
         }
         let crv = Crv::ALL.into_iter().find(|crv| crv.name() == member("crv"));
         let crv = crv.ok_or_else(|| {
             wrong(format!(
                 "the curve '{}' is not supported here",
-                short(member("crv"))
+                printable(member("crv"))
             ))
         })?;
         let coordinate = |name: &str| {
@@ -258,10 +261,6 @@ impl Jwk {
             y: y.to_vec(),
         })
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(20).filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! JSON Web Encryption (RFC 7516), as much of it as clevis writes: AES-256-GCM under a key that is agreed on or given.
 
 use super::curve::Shared;
-use super::{Step, Trouble};
+use super::{Step, Trouble, printable};
 use crate::secret::{Secret, wipe};
 use data_encoding::BASE64URL_NOPAD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -119,8 +119,8 @@ impl Jwe {
     pub(super) fn must_be(&self, algorithm: &str) -> Result<(), Trouble> {
         let (alg, enc) = (self.text("alg")?, self.text("enc")?);
         if alg != algorithm || enc != ENC {
-            let what =
-                format!("the token's JWE is {alg} with {enc}, only {algorithm} with {ENC} is supported here");
+            let given = printable(&format!("{alg} with {enc}"));
+            let what = format!("the token's JWE is {given}, only {algorithm} with {ENC} is supported here");
             return Err(Trouble::new(Step::Unsupported, what));
         }
         if self.header.get("zip").is_some() || self.header.get("crit").is_some() {

@@ -3,7 +3,7 @@
 use super::curve::Jwk;
 use super::jwe::Jwe;
 use super::shares::Shares;
-use super::{Step, Trouble};
+use super::{Step, Trouble, printable};
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde_json::Value;
@@ -49,7 +49,7 @@ impl Pin {
                 jwe.must_be("dir")?;
                 Shares::of(node).map(Pin::Shares)
             }
-            other => Ok(Pin::Other(other.to_owned())),
+            other => Ok(Pin::Other(printable(other))),
         }
     }
 }

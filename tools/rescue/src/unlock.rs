@@ -23,7 +23,7 @@ pub use lock::{Lock, run as run_lock};
 
 use by_hand::{Aim, Source};
 
-/// open a LUKS device with its passphrase
+/// open LUKS devices: by passphrase, key file or Tang server
 #[derive(Debug, FromArgs)]
 #[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
@@ -37,7 +37,7 @@ use by_hand::{Aim, Source};
     reason = "each is a switch of the command line"
 )]
 pub struct Unlock {
-    /// device, name or UUID=… (default: the one that is locked)
+    /// device, name or UUID=… (default: what the boot waits for, else the one that is locked)
     #[argh(positional)]
     device: Option<String>,
     /// every locked device that the passphrase fits
@@ -91,20 +91,23 @@ struct Report {
 /// When none could be opened, or it is not clear which is meant.
 pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
     if let Some(what) = contradiction(options) {
-        output::complain(&format!("rescue: {what}"));
-        return Ok(ExitCode::from(2));
+        return Ok(misused(what));
     }
     let header = options.header.as_deref().map(by_hand::header).transpose()?;
     let disks = disks_with_logical_volumes(options.device.as_deref())?;
+    let plan = control::plan(&control::run_dir()).ok();
     let chosen = match (&options.device, options.all) {
         (Some(name), _) => vec![disks::find(&disks, name)?],
-        (None, true) => choose::all_locked(&disks)?,
-        (None, false) => match choose::the_locked_one(&disks)? {
-            Some(disk) => vec![disk],
+        (None, _) if options.show => choose::every(&disks, plan.as_ref())?,
+        (None, true) => choose::all_locked(&disks, plan.as_ref())?,
+        (None, false) => match choose::by_default(&disks, plan.as_ref())? {
+            Some(disks) => disks,
             None => return Ok(ExitCode::from(2)),
         },
     };
-    let plan = control::plan(&control::run_dir()).ok();
+    if options.name.is_some() && chosen.len() > 1 {
+        return Ok(misused("--name: a name belongs to one device, name it"));
+    }
     let mut volumes = Vec::new();
     for disk in chosen {
         volumes.push(wanted(options, disk, header.clone(), plan.as_ref())?);
@@ -126,6 +129,13 @@ pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
         reports.extend(by_hand::open(&locked, &source, aim)?);
     }
     conclude(options, reports)
+}
+
+fn misused(what: &str) -> ExitCode {
+    output::complain(&format!(
+        "rescue: {what}\nType 'rescue unlock --help' to see what can be typed."
+    ));
+    ExitCode::from(2)
 }
 
 fn contradiction(options: &Unlock) -> Option<&'static str> {
