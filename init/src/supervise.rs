@@ -28,6 +28,7 @@ mod ending;
 mod keys;
 mod mounts;
 mod requests;
+mod tunnels;
 mod turn;
 
 /// Events that are remembered for `rescue log`.
@@ -143,6 +144,7 @@ impl Init {
         };
         plan.ssh.authorized_keys = keys.lines().map(str::to_owned).collect();
         plan.refuse("making the plan panicked".to_owned());
+        plan::guard_consoles(Path::new("/"), &mut plan);
         let stored = plan::store(&plan);
         let mut init = Init::with(plan);
         if let Err(error) = stored {
@@ -272,7 +274,8 @@ impl Init {
     }
 
     /// Takes an event into the ring and to everybody who wants it.
-    fn record(&mut self, mut event: Event) {
+    fn record(&mut self, event: Event) {
+        let mut event = self.name_origin(event);
         event.seq = self.next_seq;
         self.next_seq += 1;
         self.learn(&event);
@@ -298,8 +301,10 @@ impl Init {
                 self.status.ssh = Some(SshStatus {
                     port,
                     fingerprint: event.str("fingerprint").to_owned(),
+                    sshfp: event.str("sshfp").to_owned(),
                 });
             }
+            name if name.starts_with("tunnel.") => self.learn_tunnel(event),
             "verify.off" => {
                 if let Some(text) = &event.text
                     && !self.status.warnings.contains(text)

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artefacts;
+pub mod bastion;
 pub mod cpio;
 pub mod deadline;
 pub mod fault_server;

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 62] = [
+pub const NAMES: [(&str, &str); 67] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -273,10 +273,31 @@ pub const NAMES: [(&str, &str); 62] = [
     (
         "ssh.listening",
         "port, fingerprint, keys (count), host_key (key-partition, derived or generated)",
+        "port, fingerprint, sshfp (the DNS record's data), keys (count), host_key (generated or key-partition)",
     ),
     ("ssh.off", "sshd does not run: what"),
-    ("ssh.login", "user, key, peer"),
-    ("ssh.refused", "user, peer, what"),
+    (
+        "ssh.login",
+        "user, key, peer, through (the bastion, when it came through a tunnel)",
+    ),
+    ("ssh.refused", "user, peer, what, through"),
+    (
+        "tunnel.key",
+        "what the bastions must let in: public_key, fingerprint, authorized_keys (the line for them)",
+    ),
+    (
+        "tunnel.up",
+        "a bastion leads here: bastion, port (there), host_key, source (the loopback address its connections come from)",
+    ),
+    (
+        "tunnel.down",
+        "it does not, and is tried again; told of the first, second, fourth, eighth ... failure in a row: bastion, what, tries",
+    ),
+    ("tunnel.off", "a tunnel is not kept: bastion, what"),
+    (
+        "tunnel.connection",
+        "somebody comes through a tunnel: bastion, from (as the bastion sees it), peer (as the ssh server sees it)",
+    ),
     ("session.start", "who, kind"),
     ("session.end", "who, kind"),
     (

@@ -5,7 +5,7 @@
 //! command line, and cannot lock anything or change what the image has locked.
 
 use crate::config::Config;
-use crate::plan::{Note, key_lines};
+use crate::plan::{Note, key_lines, shown};
 use crate::root::BlockId;
 
 /// The label that documentation, disk images and examples use.
@@ -26,7 +26,8 @@ pub const LONGEST: u64 = 64 * 1024;
 pub const WAIT_S: u64 = 10;
 
 /// Boot parameters that have done their work before a key partition can be read, or that decide whether one is read at all.
-const TOO_LATE: [&str; 6] = [
+const TOO_LATE: [&str; 7] = [
+    "lifeboot.console-password",
     "lifeboot.key-partition",
     "lifeboot.key-wait",
     "lifeboot.log",
@@ -94,7 +95,7 @@ impl KeyFiles {
                 key if TOO_LATE.contains(&key) => "this is decided before a key partition is read",
                 _ => return true,
             };
-            let what = format!("{}='{}' is ignored: {why}", word.key, word.text());
+            let what = format!("{}='{}' is ignored: {why}", word.key, shown(word));
             notes.push(note(CONFIG, what));
             false
         });

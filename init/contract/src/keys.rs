@@ -183,6 +183,24 @@ pub const KEYS: &[Key] = &[
         "PORT",
         "Port of the ssh server. Default: 22.",
     ),
+    many(
+        "lifeboot.tunnel",
+        "USER@HOST[:PORT][,listen=PORT]",
+        "Keeps a reverse ssh tunnel to this bastion, so that `ssh -p PORT root@localhost` there reaches this machine's ssh server, see \
+         tunnel.md. Without `listen=` the bastion chooses the port. Needs `lifeboot.tunnel-hostkey`.",
+    ),
+    many(
+        "lifeboot.tunnel-hostkey",
+        "\"[HOST] TYPE BASE64\" | \"[HOST] SHA256:…\"",
+        "The host key a bastion must show, or its fingerprint; with HOST (or [HOST]:PORT, as in known_hosts) for that bastion alone. Without one no \
+         tunnel is kept: there is no trust on first use.",
+    ),
+    one(
+        "lifeboot.console-password",
+        "$argon2id$… | off",
+        "The hash of a password that consoles ask for before they give a shell, as `image-builder hash-password` makes it; ssh does not ask for \
+         it, and a disk can be unlocked without it. A value that is no such hash shuts the consoles. Best in the image and locked. Default: off.",
+    ),
     one(
         "lifeboot.hostname",
         "TEMPLATE",
@@ -260,7 +278,7 @@ rescue.
 const TEMPLATES: &str = "
 ## Templates
 
-In every URL and in `lifeboot.hostname`:
+In every URL, in `lifeboot.hostname` and in `lifeboot.tunnel`:
 
 | Name | Is replaced by |
 |---|---|

@@ -14,10 +14,13 @@ pub mod image;
 pub mod ip;
 pub mod key_partition;
 pub mod keys;
+pub mod password;
 pub mod plan;
 pub mod status;
 pub mod template;
+pub mod tunnel;
 pub mod version;
 pub mod words;
 
+mod base64;
 mod root;

@@ -10,6 +10,7 @@ use crate::event::{Level, Stage};
 use crate::ip::{self, Directive, Vlan};
 use crate::key_partition::{self, KeyFiles};
 use crate::template::{Facts, Template};
+use crate::tunnel::{Pin, Tunnel};
 use crate::version::MinVersion;
 use crate::words::{self, Word};
 use serde::{Deserialize, Serialize};
@@ -17,11 +18,14 @@ use values::{absolute, address, choice, filled, number, public_key, stage};
 
 mod luks;
 mod policy;
+mod reach;
 mod values;
 
 pub use crate::root::{BlockId, Overlay, Source, Verify};
 pub use luks::{FilePlace, Header, LuksOptions, LuksVolume};
 pub use policy::{Hold, OnFailure, Retry, Tang};
+pub use reach::Console;
+pub(crate) use reach::shown;
 pub(crate) use values::key_lines;
 
 /// What the boot will do.
@@ -69,6 +73,15 @@ pub struct Plan {
     pub key_wait_s: u64,
     /// The ssh server.
     pub ssh: Ssh,
+    /// Bastions to which a reverse tunnel is kept.
+    #[serde(default)]
+    pub tunnels: Vec<Tunnel>,
+    /// The host keys bastions must show.
+    #[serde(default)]
+    pub tunnel_pins: Vec<Pin>,
+    /// What consoles ask for before they give a shell.
+    #[serde(default)]
+    pub console: Console,
     /// The host name, if it is not the lease's.
     pub hostname: Option<Template>,
     /// SNTP servers, HOST or HOST:PORT.
@@ -335,6 +348,9 @@ impl Plan {
             "lifeboot.min-version" => self.min_versions.push(MinVersion::parse(value)?),
             "lifeboot.key-partition" => self.key_partition = key_partition::parse(value)?,
             "lifeboot.key-wait" => self.key_wait_s = number(value, 0, 600)?,
+            "lifeboot.tunnel" | "lifeboot.tunnel-hostkey" | "lifeboot.console-password" => {
+                self.take_reach(key, value)?;
+            }
             "lifeboot.ssh-key" => self.ssh.authorized_keys.push(public_key(value)?),
             "lifeboot.ssh-port" => self.ssh.port = number(value, 1, u64::from(u16::MAX))? as u16,
             _ => return Err("is not a boot parameter of lifeboot".to_owned()),
@@ -345,6 +361,7 @@ impl Plan {
     /// What only shows when all words are known.
     fn settle(&mut self) {
         self.settle_luks();
+        self.settle_reach();
         let urls = self
             .roots
             .iter()
@@ -373,7 +390,7 @@ fn merge(given: Vec<Word>, config: &Config, notes: &mut Vec<Note>) -> Vec<Word> 
     for word in locked {
         let what = format!(
             "'{}' on the command line is ignored: the image locks this word",
-            word.text()
+            shown(&word)
         );
         notes.push(Note { key: word.key, what });
     }

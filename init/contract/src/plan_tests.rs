@@ -266,3 +266,66 @@ fn a_least_version_that_is_not_one_refuses_the_boot() {
         "debian:13.1"
     );
 }
+
+const PIN: &str = "lifeboot.tunnel-hostkey=SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+const HASH: &str =
+    "$argon2id$v=19$m=32768,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI";
+
+#[test]
+fn a_tunnel_is_kept_only_to_a_bastion_whose_key_is_pinned() {
+    let pinned = plan(&format!(
+        "lifeboot.tunnel=a@b lifeboot.tunnel=a@c,listen=2201 {PIN}"
+    ));
+    assert_eq!((pinned.tunnels.len(), pinned.notes.len()), (2, 0));
+    let text = serde_json::to_string(&pinned).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), pinned);
+    let open = plan("lifeboot.tunnel=a@b lifeboot.tunnel-hostkey=any");
+    assert_eq!((open.tunnels.len(), open.notes.len()), (0, 2));
+    assert_eq!(open.refusal, None);
+    let many = "lifeboot.tunnel=a@b ".repeat(9);
+    assert_eq!(plan(&format!("{many}{PIN}")).notes.len(), 1);
+}
+
+#[test]
+fn a_console_password_that_is_none_shuts_the_consoles_and_is_not_repeated() {
+    let word = |value: &str| format!("lifeboot.console-password={value}");
+    assert_eq!(plan("").console, Console::Open);
+    assert_eq!(plan(&word("off")).console, Console::Open);
+    assert!(matches!(plan(&word(HASH)).console, Console::Password(_)));
+    let twice = format!("{} {}", word(HASH), word(HASH));
+    assert!(matches!(plan(&twice).console, Console::Password(_)));
+    for bad in [
+        word("my secret"),
+        word(""),
+        format!("{} {}", word(HASH), word("off")),
+        format!("{} {}", word("secret"), word(HASH)),
+        format!("{} {}", word(HASH), word(&HASH.replace("MTI", "MTM"))),
+    ] {
+        let plan = plan(&bad);
+        assert_eq!((&plan.console, plan.notes.len()), (&Console::Shut, 1), "{bad}");
+        assert!(!plan.notes[0].what.contains("secret"), "{:?}", plan.notes);
+        assert_eq!(plan.refusal, None);
+    }
+}
+
+#[test]
+fn a_locked_console_password_cannot_be_changed_and_what_was_tried_is_not_shown() {
+    let config = format!("lifeboot.console-password = '{HASH}'\nlocked = [\"lifeboot.console-password\"]");
+    for tried in ["off", "secret"] {
+        let plan = with(&format!("lifeboot.console-password={tried}"), &config);
+        assert!(matches!(plan.console, Console::Password(_)));
+        assert_eq!(
+            plan.notes[0].what,
+            "'…' on the command line is ignored: the image locks this word"
+        );
+    }
+}
+
+#[test]
+fn texts_that_cannot_be_understood_and_name_a_password_shut_the_consoles() {
+    let mut plan = plan("");
+    plan.guard_consoles(&["root = ["]);
+    assert_eq!(plan.console, Console::Open);
+    plan.guard_consoles(&["", "[lifeboot]\nconsole-password = ["]);
+    assert_eq!(plan.console, Console::Shut);
+}

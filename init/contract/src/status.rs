@@ -22,6 +22,9 @@ pub struct Status {
     pub addresses: Vec<Address>,
     /// The ssh server, if it runs.
     pub ssh: Option<SshStatus>,
+    /// The tunnels, in the order of the plan.
+    #[serde(default)]
+    pub tunnels: Vec<TunnelStatus>,
     /// Who is logged in.
     pub sessions: Vec<Session>,
     /// How often the list of roots was tried.
@@ -88,6 +91,42 @@ pub struct SshStatus {
     pub port: u16,
     /// `SHA256:…` of the host key.
     pub fingerprint: String,
+    /// The same as data of a DNS record of type SSHFP.
+    #[serde(default)]
+    pub sshfp: String,
+}
+
+/// A reverse tunnel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    /// USER@HOST:PORT
+    pub bastion: String,
+    /// How it stands.
+    pub state: TunnelState,
+    /// Since when, milliseconds since the kernel started.
+    pub since_ms: u64,
+    /// The port on the bastion's loopback that leads here, while it is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The loopback address its connections come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<std::net::IpAddr>,
+    /// Why it is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+}
+
+/// How a tunnel stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelState {
+    /// It is tried, again and again.
+    #[default]
+    Down,
+    /// It leads here.
+    Up,
+    /// It is not kept.
+    Off,
 }
 
 /// Somebody who is logged in.
@@ -122,6 +161,18 @@ impl Status {
             &self.hostname
         };
         [format!("{name}: {state}"), why, next]
+    }
+
+    /// How it can be reached: the ssh server's key for people and for DNS, and the tunnels.
+    pub fn reach_lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(ssh) = &self.ssh {
+            lines.push(format!("ssh: port {}, host key {}", ssh.port, ssh.fingerprint));
+            lines.push(format!("DNS: SSHFP {}", ssh.sshfp));
+        }
+        let tunnels = self.tunnels.iter();
+        lines.extend(tunnels.map(|tunnel| tunnel.line(self.uptime_ms)));
+        lines
     }
 
     fn phase_lines(&self) -> (String, String, String) {
@@ -201,6 +252,34 @@ impl Status {
             0 => otherwise.to_owned(),
             1 => "The system is not started before this session ends.".to_owned(),
             n => format!("The system is not started before the last of {n} sessions ends."),
+        }
+    }
+}
+
+impl TunnelStatus {
+    /// One sentence.
+    pub fn line(&self, now_ms: u64) -> String {
+        let time = seconds(now_ms.saturating_sub(self.since_ms));
+        let why = self
+            .what
+            .as_deref()
+            .map(|what| format!(": {what}"))
+            .unwrap_or_default();
+        match (self.state, self.port) {
+            (TunnelState::Up, Some(port)) => {
+                format!(
+                    "tunnel to {}: up for {time}, port {port} there leads here",
+                    self.bastion
+                )
+            }
+            (TunnelState::Up, None) => format!("tunnel to {}: up for {time}", self.bastion),
+            (TunnelState::Down, _) => {
+                format!(
+                    "tunnel to {}: down for {time}, tried again and again{why}",
+                    self.bastion
+                )
+            }
+            (TunnelState::Off, _) => format!("tunnel to {}: not kept{why}", self.bastion),
         }
     }
 }

@@ -12,7 +12,8 @@ use lifeboot_contract::plan::Plan;
 use lifeboot_contract::template::Facts;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What the image says about itself; a missing or bad file gives the default.
@@ -38,8 +39,17 @@ pub fn run(root: &Path) -> Plan {
     let mut plan = Plan::with_key_files(&cmdline, &config, facts(root), &keys, &key_files(root));
     if let Some(what) = bad {
         plan.refuse(what);
+        guard_consoles(root, &mut plan);
     }
     plan
+}
+
+/// For a plan that was made without understanding the command line or the image's configuration: consoles stay shut where one of them seems
+/// to want a password.
+pub fn guard_consoles(root: &Path, plan: &mut Plan) {
+    let text =
+        |path: &str| String::from_utf8_lossy(&fs::read(under(root, path)).unwrap_or_default()).into_owned();
+    plan.guard_consoles(&[&text("/proc/cmdline"), &text(image::CONFIG)]);
 }
 
 /// What was read from a key partition, if one has been.
@@ -88,9 +98,12 @@ pub fn stored() -> io::Result<Plan> {
 /// The file's.
 pub fn store(plan: &Plan) -> io::Result<()> {
     fs::create_dir_all(image::RUN)?;
-    // Written beside and renamed: it may be replaced while others read it.
+    // Written beside and renamed: it may be replaced while others read it. For root alone: the hash of a password is in it, and it stays in
+    // the full system.
     let partial = format!("{}.new", image::PLAN);
-    fs::write(&partial, serde_json::to_vec(plan)?)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&partial)?.write_all(&serde_json::to_vec(plan)?)?;
     fs::rename(&partial, image::PLAN)
 }
 
@@ -211,6 +224,7 @@ fn under(root: &Path, path: &str) -> std::path::PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lifeboot_contract::plan::Console;
 
     fn tree(name: &str) -> std::path::PathBuf {
         let root = std::env::temp_dir().join(format!("lifeboot-plan-{name}-{}", std::process::id()));
@@ -268,7 +282,13 @@ mod tests {
         fs::write(root.join("etc/lifeboot/config.toml"), "root = [").unwrap();
         let plan = run(&root);
         assert!(plan.refusal.is_some());
-        assert_eq!(plan.ssh.port, 2222);
+        assert_eq!((plan.ssh.port, plan.console), (2222, Console::Open));
+        fs::write(
+            root.join("etc/lifeboot/config.toml"),
+            "lifeboot.console-password = [",
+        )
+        .unwrap();
+        assert_eq!(run(&root).console, Console::Shut);
     }
 
     #[test]

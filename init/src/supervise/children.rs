@@ -18,6 +18,7 @@ const LAST_PAUSE_MS: u64 = 30_000;
 pub(super) enum Kind {
     Pipeline,
     Sshd,
+    Tunnel,
     Console(String),
 }
 
@@ -36,6 +37,7 @@ impl Kind {
         match self {
             Kind::Pipeline => "pipeline".to_owned(),
             Kind::Sshd => "sshd".to_owned(),
+            Kind::Tunnel => "tunnel".to_owned(),
             Kind::Console(tty) => format!("console-{tty}"),
         }
     }
@@ -44,6 +46,7 @@ impl Kind {
         match self {
             Kind::Pipeline => vec!["boot-pipeline"],
             Kind::Sshd => vec!["sshd"],
+            Kind::Tunnel => vec!["tunnel", "--serve"],
             Kind::Console(tty) => vec!["console", tty],
         }
     }

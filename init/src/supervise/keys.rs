@@ -57,6 +57,10 @@ impl Init {
             self.record(event.text(format!("sshd does not run: {what}")));
         } else {
             self.children.push(Child::new(Kind::Sshd));
+            // What a tunnel leads to is the ssh server; without one there is nothing to reach.
+            if !self.plan.tunnels.is_empty() {
+                self.children.push(Child::new(Kind::Tunnel));
+            }
         }
     }
 }

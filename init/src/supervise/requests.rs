@@ -35,6 +35,7 @@ impl Init {
             }
             Request::Hold { who, kind } => {
                 self.go_on = false;
+                let who = self.name_session(&who);
                 let event = Event::new(now_ms(), Level::Debug, "session.start").with("who", who.as_str());
                 self.clients[index].hold(who, kind, now_ms());
                 self.record(event.with("kind", format!("{kind:?}").to_lowercase()));

@@ -27,7 +27,7 @@ impl Service {
     ///
     /// # Errors
     /// It is not installed.
-    pub(super) fn start(name: &str, command: Command, log: &Path) -> Result<Service> {
+    pub(crate) fn start(name: &str, command: Command, log: &Path) -> Result<Service> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
         // The kernel ends it if this thread goes without dropping the value.
         let mut wrapped = Command::new("setpriv");
@@ -58,7 +58,7 @@ impl Service {
     ///
     /// # Errors
     /// Not in time, or it ended; with what it wrote.
-    pub(super) fn wait_until(&mut self, what: &str, there: impl Fn() -> Result<bool>) -> Result<()> {
+    pub(crate) fn wait_until(&mut self, what: &str, there: impl Fn() -> Result<bool>) -> Result<()> {
         let found = Deadline::after(START).wait_for(what, || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended with {status}", self.name);
@@ -66,6 +66,11 @@ impl Service {
             Ok(there()?.then_some(()))
         });
         found.with_context(|| self.log())
+    }
+
+    /// Its process id: setpriv becomes the server.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it is called in reports.

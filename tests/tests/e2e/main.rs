@@ -25,6 +25,7 @@ mod shell;
 mod ssh;
 mod supervision;
 mod tang;
+mod tunnel;
 mod unlock;
 mod verify;
 mod world;

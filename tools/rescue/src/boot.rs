@@ -16,7 +16,7 @@ use std::process::ExitCode;
 #[argh(
     subcommand,
     name = "status",
-    example = "In three lines:\n$ {command_name}\nEverything, for a script:\n$ {command_name} --json"
+    example = "For a person:\n$ {command_name}\nEverything, for a script:\n$ {command_name} --json"
 )]
 pub struct StatusOptions {
     /// print JSON
@@ -82,7 +82,8 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
             .warnings
             .iter()
             .map(|warning| format!("Warning: {warning}"));
-        let lines: Vec<String> = status.three_lines().into_iter().chain(warnings).collect();
+        let lines = status.three_lines().into_iter().chain(status.reach_lines());
+        let lines: Vec<String> = lines.chain(warnings).collect();
         output::lines(lines.iter().map(String::as_str))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -28,6 +28,7 @@ mod shell;
 mod sshd;
 mod tool;
 mod tty;
+mod tunnel;
 mod unlock;
 
 use argh::FromArgs;
@@ -68,6 +69,7 @@ enum Command {
     Report(report::ReportOptions),
     Sshd(sshd::Sshd),
     Status(boot::StatusOptions),
+    Tunnel(tunnel::Tunnel),
     Unlock(unlock::Unlock),
 }
 
@@ -138,6 +140,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Report(options) => report::run(&options),
         Command::Sshd(options) => sshd::run(options),
         Command::Status(options) => boot::status(&options),
+        Command::Tunnel(options) => tunnel::run(&options),
         Command::Unlock(options) => unlock::run(&options),
     }
 }

@@ -5,9 +5,9 @@
 
 mod child;
 mod connection;
-mod gate;
+pub mod gate;
 mod hold;
-mod hostkey;
+pub mod hostkey;
 mod keys;
 mod pty;
 mod session;
@@ -20,6 +20,7 @@ use gate::{Gate, Line};
 use keys::Authorized;
 use lifeboot_contract::event::Level;
 use lifeboot_contract::plan::Plan;
+use lifeboot_contract::tunnel::sshfp;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId};
@@ -138,10 +139,12 @@ async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
         .with_context(|| format!("port {port}"))?;
     let port = listener.local_addr().map_or(port, |address| address.port());
     let keys = authorized.len();
-    let text = format!("ssh: port {port}, host key {fingerprint}, authorized keys: {keys}");
+    let sshfp = sshfp(&fingerprint).unwrap_or_default();
+    let text = format!("ssh: port {port}, host key {fingerprint}, SSHFP {sshfp}, authorized keys: {keys}");
     let event = control::event(Level::Info, "ssh.listening")
         .with("port", port)
         .with("fingerprint", fingerprint)
+        .with("sshfp", sshfp)
         .with("keys", keys)
         .with("host_key", host.origin);
     hold::tell(&run_dir, event.text(text));

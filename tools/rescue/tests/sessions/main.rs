@@ -11,4 +11,5 @@ mod machine;
 mod server;
 mod ssh;
 mod ssh_terminal;
+mod sshfp;
 mod stand_in;
