@@ -30,6 +30,7 @@ mod listing;
 mod modules;
 mod output;
 mod packages;
+mod password;
 mod pe;
 mod plan;
 mod recipe;
@@ -64,6 +65,7 @@ struct Arguments {
 enum Command {
     Build(build::Arguments),
     Eeprom(eeprom::Arguments),
+    HashPassword(password::Arguments),
     Inspect(inspect::Arguments),
     Boards(list::BoardsArguments),
     CheckKernel(check_kernel::Arguments),
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Build(arguments) => build::run(arguments),
         Command::Eeprom(arguments) => eeprom::run(&arguments),
+        Command::HashPassword(arguments) => password::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Boards(arguments) => list::boards(&arguments),
         Command::CheckKernel(arguments) => check_kernel::run(&arguments),

@@ -30,3 +30,5 @@ pub mod stage {
     pub mod verify;
 }
 mod sys;
+
+pub use sys::terminal_input::type_in;

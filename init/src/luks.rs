@@ -17,7 +17,7 @@ mod memory;
 mod metadata;
 
 pub use borrowed::read_key;
-pub use memory::Memory;
+pub use memory::{Memory, available_kib};
 pub use metadata::{Metadata, Slot, Token};
 
 const CRYPTSETUP: &str = "/usr/sbin/cryptsetup";

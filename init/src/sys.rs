@@ -9,4 +9,5 @@ pub(crate) mod loop_device;
 pub(crate) mod mailbox;
 pub(crate) mod net;
 pub(crate) mod restart;
+pub(crate) mod terminal_input;
 pub(crate) mod watchdog;

@@ -1,6 +1,6 @@
 # Tab behind 'rescue': commands, options, devices, files.
 # Made from the command line's own description by `UPDATE_DOCS=1 cargo test -p lifeboot-rescue`; a test fails when it is stale.
-_rescue_commands='boot deploy disks eeprom fetch fsck lock log net poweroff reboot report status unlock help'
+_rescue_commands='boot deploy disks eeprom fetch fsck lock log net poweroff reboot report resize status tunnel unlock help'
 
 # Block devices: paths, or bare names where something else than a path was begun.
 _rescue_devices() {
@@ -33,7 +33,9 @@ _rescue() {
     poweroff) options='' values='' takes='' ;;
     reboot) options='--to --argument --dry-run' values='--to --argument' takes='' ;;
     report) options='--json --out --only' values='--out --only' takes='' ;;
+    resize) options='' values='' takes='' ;;
     status) options='--json' values='' takes='' ;;
+    tunnel) options='--check --json --serve' values='' takes='' ;;
     unlock) options='--all --key-file --header --name --read-only --tang --test --show --json' values='--key-file --header --name' takes='device' ;;
     esac
     if [[ $word == -* ]]; then

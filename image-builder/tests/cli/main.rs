@@ -16,6 +16,7 @@ mod eeprom;
 mod from_image;
 mod inspect;
 mod listing;
+mod password;
 mod pe_stub;
 mod sign;
 mod squashfs;

@@ -1,9 +1,10 @@
 //! What the tests share: running the binary, goldens, and a made-up system small enough to be written down here.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// What a run of the binary left behind.
 pub struct Ran {
@@ -21,6 +22,20 @@ pub fn image_builder<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Ran {
         .env_remove("SOURCE_DATE_EPOCH")
         .env("XDG_CACHE_HOME", home.path());
     ran(command.output().unwrap())
+}
+
+/// Runs the binary with `input` on its standard input.
+pub fn ran_with_input(arguments: &[&str], input: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_image-builder"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that does not want its input is judged by its exit code.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    ran(child.wait_with_output().unwrap())
 }
 
 /// Runs another program that the test cannot do without.

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 67] = [
+pub const NAMES: [(&str, &str); 69] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -272,8 +272,7 @@ pub const NAMES: [(&str, &str); 67] = [
     ("handover.failed", "what, next_try_ms"),
     (
         "ssh.listening",
-        "port, fingerprint, keys (count), host_key (key-partition, derived or generated)",
-        "port, fingerprint, sshfp (the DNS record's data), keys (count), host_key (generated or key-partition)",
+        "port, fingerprint, sshfp (the DNS record's data), keys (count), host_key (key-partition, derived or generated)",
     ),
     ("ssh.off", "sshd does not run: what"),
     (
@@ -298,6 +297,8 @@ pub const NAMES: [(&str, &str); 67] = [
         "tunnel.connection",
         "somebody comes through a tunnel: bastion, from (as the bastion sees it), peer (as the ssh server sees it)",
     ),
+    ("console.login", "the right password was given: console"),
+    ("console.refused", "a wrong one was: console, tries (in a row)"),
     ("session.start", "who, kind"),
     ("session.end", "who, kind"),
     (

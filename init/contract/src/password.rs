@@ -1,9 +1,10 @@
 //! The hash of a password, as a PHC string: `$argon2id$v=19$m=32768,t=3,p=1$SALT$HASH`.
 //!
-//! Only its shape is known here; making and checking one is host's and device's work. Bounds are checked when it is read, because
-//! a device that cannot pay the price would ask for a password that nobody can give.
+//! The host makes it and the device checks it, both here. Bounds are checked when it is read, because a device that cannot pay the
+//! price would ask for a password that nobody can give.
 
 use crate::base64;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -13,6 +14,8 @@ const MOST_KIB: u32 = 1 << 20;
 const MOST_PASSES: u32 = 64;
 /// The most lanes.
 const MOST_LANES: u32 = 16;
+/// Length in bytes of a hash made here.
+const LENGTH: usize = 32;
 /// Lengths of salt and hash in bytes; argon2 takes no salt below eight.
 const SALT_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
 const HASH_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
@@ -60,11 +63,48 @@ impl PasswordHash {
         })
     }
 
-    /// Whether `bytes` are the same hash, in a time that does not tell where they differ.
-    pub fn is(&self, bytes: &[u8]) -> bool {
+    /// Hashes `password` at the price of the other fields; `None` when the memory is not to be had, or a field is out of bounds.
+    pub fn made_of(
+        password: &[u8],
+        memory_kib: u32,
+        passes: u32,
+        lanes: u32,
+        salt: &[u8],
+    ) -> Option<PasswordHash> {
+        let mut made = PasswordHash {
+            memory_kib,
+            passes,
+            lanes,
+            salt: salt.to_vec(),
+            hash: vec![0; LENGTH],
+        };
+        made.hash = made.compute(password)?;
+        PasswordHash::parse(&made.to_string()).ok()
+    }
+
+    /// Whether it is the hash of `password`; `None` when the memory to find out is not to be had.
+    pub fn is_of(&self, password: &[u8]) -> Option<bool> {
+        let bytes = self.compute(password)?;
+        // All of it is compared, so that the time does not tell where the first difference is.
         let differ = |all, (a, b): (&u8, &u8)| all | (a ^ b);
-        let difference = self.hash.iter().zip(bytes).fold(0, differ);
-        self.hash.len() == bytes.len() && std::hint::black_box(difference) == 0
+        let difference = self.hash.iter().zip(&bytes).fold(0, differ);
+        Some(self.hash.len() == bytes.len() && std::hint::black_box(difference) == 0)
+    }
+
+    fn compute(&self, password: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; self.hash.len()];
+        let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(bytes.len())).ok()?;
+        let count = params.block_count();
+        // Asked for in a way that can be refused.
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(count).ok()?;
+        blocks.resize(count, Block::new());
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let hashed = argon2.hash_password_into_with_memory(password, &self.salt, &mut bytes, &mut blocks);
+        blocks.fill(Block::new());
+        // Keeps the optimizer from taking the line above for useless.
+        std::hint::black_box(&blocks);
+        hashed.ok().map(|()| bytes)
     }
 }
 
@@ -134,12 +174,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_bytes_are_the_same_hash() {
-        let hash = PasswordHash::parse(GOOD).unwrap();
-        assert!(hash.is(b"12345678901234567890123456789012"));
-        assert!(!hash.is(b"12345678901234567890123456789013"));
-        assert!(!hash.is(b"1234567890123456789012345678901"));
-        assert!(!hash.is(b""));
+    fn only_the_same_password_makes_the_same_hash() {
+        let made = PasswordHash::made_of(b"open sesame", 64, 2, 1, b"somesaltsomesalt").unwrap();
+        assert_eq!(made.is_of(b"open sesame"), Some(true));
+        for wrong in [&b"open sesamf"[..], b"open sesame\n", b""] {
+            assert_eq!(made.is_of(wrong), Some(false));
+        }
+        assert_eq!(PasswordHash::made_of(b"x", 64, 2, 1, b"short"), None);
+    }
+
+    #[test]
+    fn a_hash_of_the_stock_tool_is_understood() {
+        // echo -n password | argon2 somesalt -id -t 2 -k 256 -p 1 -e, of argon2's own test vectors.
+        let stock = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+        let hash = PasswordHash::parse(stock).unwrap();
+        assert_eq!(hash.is_of(b"password"), Some(true));
+        assert_eq!(hash.is_of(b"Password"), Some(false));
     }
 
     #[test]

@@ -27,13 +27,10 @@ impl Memory {
                 .filter(|known| slot.is_none_or(|slot| known.id == slot));
             meant.map(|slot| slot.memory_kib)
         };
-        let free = fs::read_to_string("/proc/meminfo")
-            .ok()
-            .and_then(|text| available_kib(&text));
         Memory {
             least: needs().min().unwrap_or(0),
             most: needs().max().unwrap_or(0),
-            free: free.unwrap_or(u64::MAX),
+            free: available_kib().unwrap_or(u64::MAX),
         }
     }
 
@@ -52,8 +49,12 @@ impl Memory {
     }
 }
 
-/// What can be had without taking it from anybody, swap included.
-fn available_kib(meminfo: &str) -> Option<u64> {
+/// Memory in KiB that can be had without taking it from anybody, swap included.
+pub fn available_kib() -> Option<u64> {
+    available_of(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_of(meminfo: &str) -> Option<u64> {
     let kib = |name: &str| {
         let line = meminfo.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!(least_and_most(b"{}", None), (0, 0));
         assert_eq!(Memory::for_keys(None, None).most, 0);
         assert_eq!(
-            available_kib("MemTotal: 5 kB\nMemAvailable:     1234 kB\nSwapFree: 6 kB\n"),
+            available_of("MemTotal: 5 kB\nMemAvailable:     1234 kB\nSwapFree: 6 kB\n"),
             Some(1240)
         );
     }

@@ -5,15 +5,19 @@
 //! The shell is the leader of its own session (see [`crate::tty`]); this process never has a controlling terminal, so
 //! no key typed at its prompts can kill it.
 
+mod guard;
+
 use crate::control::{self, Connection};
 use crate::disks;
 use crate::greeting;
-use crate::prompt::{self, Answer, Quiet, Secret};
+use crate::prompt::{self, Answer, Quiet, Secret, TypedAhead};
 use crate::shell::login_name;
+use crate::terminal::{self, Found};
 use crate::tty::{self, Greeting};
 use crate::unlock::{self, Key, Outcome};
 use anyhow::Context as _;
 use argh::FromArgs;
+use guard::Guard;
 use lifeboot_contract::control::{Request, SessionKind};
 use lifeboot_contract::status::{LockedVolume, Phase};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
@@ -58,13 +62,28 @@ enum Next {
 /// When the terminal cannot be used; PID 1 starts it again.
 pub fn run(options: &Console) -> anyhow::Result<Infallible> {
     let name = real_name(&options.tty);
+    let mut guard = Guard::new(&name);
     loop {
         let mut terminal = open(&name).with_context(|| format!("/dev/{name}"))?;
-        if round(&mut terminal).with_context(|| format!("/dev/{name}"))? == Next::Shell {
+        if round(&mut terminal).with_context(|| format!("/dev/{name}"))? == Next::Shell
+            && guard
+                .admits(&mut terminal)
+                .with_context(|| format!("/dev/{name}"))?
+        {
+            let found = look_at(&name, &mut terminal).with_context(|| format!("/dev/{name}"))?;
             // A file of its own: this one is dead after the shell's end.
-            shell(&name, terminal).with_context(|| format!("/dev/{name}"))?;
+            shell(&name, terminal, found.term).with_context(|| format!("/dev/{name}"))?;
         }
     }
+}
+
+/// What is at the other end; the kernel's own screens need not be asked.
+fn look_at(name: &str, terminal: &mut File) -> io::Result<Found> {
+    if is_virtual(name) {
+        return Ok(Found::screen());
+    }
+    let fd = terminal.try_clone()?;
+    terminal::adopt(fd.as_fd(), terminal)
 }
 
 /// `console` itself cannot be a controlling terminal; the kernel says what is behind it.
@@ -169,10 +188,12 @@ fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
     write!(terminal, "Please press Enter for a shell. ")?;
     terminal.flush()?;
     let fd = terminal.try_clone()?;
-    let quiet = Quiet::new(fd.as_fd())?;
+    let quiet = Quiet::new(fd.as_fd(), TypedAhead::ThrownAway)?;
     loop {
         match quiet.key(Some(LOOK))? {
             Some(b'\n' | b'\r') => {
+                // Whoever knows that a shell comes types on.
+                quiet.keep_typed();
                 writeln!(terminal)?;
                 return Ok(Next::Shell);
             }
@@ -247,7 +268,7 @@ fn wait_until_taken(volume: &LockedVolume) {
 }
 
 /// A login shell, until it ends. The boot is held meanwhile.
-fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
+fn shell(name: &str, terminal: File, term: &'static str) -> anyhow::Result<()> {
     let mut hold = Connection::open();
     if let Ok(connection) = &mut hold {
         let who = format!("root on {name}");
@@ -270,7 +291,7 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
     );
     command
         .env_clear()
-        .envs(environment(name))
+        .envs(environment(term))
         .env("SHELL", shell)
         .current_dir(if fs::exists("/root").unwrap_or(false) {
             "/root"
@@ -292,16 +313,18 @@ fn shell(name: &str, terminal: File) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn environment(tty: &str) -> [(&'static str, &str); 5] {
-    // A graphical text console understands Linux's own sequences, whatever is behind a serial line at least these.
-    let is_virtual = tty
-        .strip_prefix("tty")
-        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+/// Whether it is one of the kernel's own screens.
+fn is_virtual(tty: &str) -> bool {
+    tty.strip_prefix("tty")
+        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))
+}
+
+fn environment(term: &'static str) -> [(&'static str, &'static str); 5] {
     [
         ("HOME", "/root"),
         ("LOGNAME", "root"),
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("TERM", if is_virtual { "linux" } else { "vt220" }),
+        ("TERM", term),
         ("USER", "root"),
     ]
 }
@@ -312,9 +335,8 @@ mod tests {
 
     #[test]
     fn a_serial_line_and_a_screen_are_different_terminals() {
-        assert_eq!(environment("tty1")[3], ("TERM", "linux"));
-        assert_eq!(environment("ttyS0")[3], ("TERM", "vt220"));
-        assert_eq!(environment("ttyAMA0")[3], ("TERM", "vt220"));
+        assert!(is_virtual("tty1"));
+        assert!(!is_virtual("ttyS0") && !is_virtual("ttyAMA0") && !is_virtual("hvc0"));
     }
 
     #[test]

@@ -19,10 +19,9 @@ rescue: repairs, unlocks and boots this machine
   rescue net [URL]             what can be reached, and which step fails
   rescue report                everything about this machine, for a bug report
   rescue eeprom show           bootloader and boot order of a Raspberry Pi
-  rescue reboot [--to TARGET]  restart, from network, sd, usb, nvme or rescue
   rescue tunnel                tunnels to bastions: up or not, and why
-
-  rescue reboot                restart, after unmounting what can be
+  rescue resize                ask a serial terminal again how large it is
+  rescue reboot [--to TARGET]  restart, from network, sd, usb, nvme or rescue
   rescue poweroff              switch off
 
 'rescue COMMAND --help' tells more and gives examples; most take --json.

@@ -26,6 +26,7 @@ mod reboot;
 mod report;
 mod shell;
 mod sshd;
+mod terminal;
 mod tool;
 mod tty;
 mod tunnel;
@@ -67,6 +68,7 @@ enum Command {
     Poweroff(boot::Poweroff),
     Reboot(reboot::Reboot),
     Report(report::ReportOptions),
+    Resize(terminal::Resize),
     Sshd(sshd::Sshd),
     Status(boot::StatusOptions),
     Tunnel(tunnel::Tunnel),
@@ -138,6 +140,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Poweroff(options) => boot::poweroff(&options),
         Command::Reboot(options) => reboot::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Resize(options) => terminal::resize(&options),
         Command::Sshd(options) => sshd::run(options),
         Command::Status(options) => boot::status(&options),
         Command::Tunnel(options) => tunnel::run(&options),

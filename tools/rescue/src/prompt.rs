@@ -27,14 +27,24 @@ pub enum Answer {
 pub struct Quiet<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
+    typed_ahead: TypedAhead,
+}
+
+/// What becomes of keys that nobody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypedAhead {
+    /// They are not meant as an answer, nor for whoever reads next.
+    ThrownAway,
+    /// They wait for whoever reads next.
+    Kept,
 }
 
 impl<'a> Quiet<'a> {
-    /// Takes over `terminal`; what was typed before is thrown away, it was not meant as an answer.
+    /// Takes over `terminal`.
     ///
     /// # Errors
     /// When it is none.
-    pub fn new(terminal: BorrowedFd<'a>) -> io::Result<Quiet<'a>> {
+    pub fn new(terminal: BorrowedFd<'a>, typed_ahead: TypedAhead) -> io::Result<Quiet<'a>> {
         let before = tcgetattr(terminal)?;
         let mut quiet = before.clone();
         quiet.local_modes &= !(LocalModes::ECHO
@@ -45,8 +55,21 @@ impl<'a> Quiet<'a> {
         quiet.input_modes |= InputModes::ICRNL;
         quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
         quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
-        Ok(Quiet { terminal, before })
+        let when = match typed_ahead {
+            TypedAhead::ThrownAway => OptionalActions::Flush,
+            TypedAhead::Kept => OptionalActions::Now,
+        };
+        tcsetattr(terminal, when, &quiet)?;
+        Ok(Quiet {
+            terminal,
+            before,
+            typed_ahead,
+        })
+    }
+
+    /// Ends it, and leaves what was typed meanwhile for whoever reads next.
+    pub fn keep_typed(mut self) {
+        self.typed_ahead = TypedAhead::Kept;
     }
 
     /// The next byte; `None` when none came within `patience`.
@@ -98,7 +121,9 @@ impl<'a> Quiet<'a> {
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        crate::output::ignore(tcflush(self.terminal, QueueSelector::IFlush).map_err(io::Error::from));
+        if self.typed_ahead == TypedAhead::ThrownAway {
+            crate::output::ignore(tcflush(self.terminal, QueueSelector::IFlush).map_err(io::Error::from));
+        }
         crate::output::ignore(
             tcsetattr(self.terminal, OptionalActions::Now, &self.before).map_err(io::Error::from),
         );
@@ -115,7 +140,7 @@ pub fn ask(
     question: &str,
     pointless: impl FnMut() -> bool,
 ) -> io::Result<Answer> {
-    let quiet = Quiet::new(terminal)?;
+    let quiet = Quiet::new(terminal, TypedAhead::ThrownAway)?;
     write!(out, "{question}")?;
     out.flush()?;
     let answer = quiet.line(pointless);

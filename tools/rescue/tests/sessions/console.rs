@@ -1,6 +1,8 @@
 //! The console, played on a pseudo-terminal.
 
 use crate::stand_in::{StandIn, directory, until};
+use lifeboot_contract::password::PasswordHash;
+use lifeboot_contract::plan::{Console, Plan};
 use lifeboot_contract::status::{LockedVolume, Phase};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -21,7 +23,12 @@ struct Person {
 
 impl Person {
     fn sit_down(phase: Phase) -> Person {
+        Person::sit_down_with(phase, &Plan::default())
+    }
+
+    fn sit_down_with(phase: Phase, plan: &Plan) -> Person {
         let dir = directory();
+        fs::write(dir.join("plan.json"), serde_json::to_string(plan).unwrap()).unwrap();
         let init = StandIn::listen(&dir);
         init.set_phase(phase);
         let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
@@ -146,4 +153,89 @@ fn the_question_comes_and_goes_with_the_need() {
     person.until("unlocked from elsewhere");
     person.until("Please press Enter");
     until("no session", || person.init.holds().is_empty());
+}
+
+/// The last of the questions about what is at the other end.
+const WHAT_ARE_YOU: &str = "\x1b[c";
+
+#[test]
+fn a_terminal_that_says_what_it_is_has_its_own_size_and_one_that_is_silent_the_usual_one() {
+    let mut person = Person::sit_down(Phase::Rescue);
+    person.until("Please press Enter");
+    person.type_in("\r");
+    person.until(WHAT_ARE_YOU);
+    person.type_in("\x1b[43;132R\x1b[?62;1;2c");
+    person.init.until_held(1);
+    person.type_in("stty size; echo $TERM.\r");
+    person.until("43 132\r\nvt220.");
+    person.type_in("exit\r");
+    person.until("Please press Enter");
+    person.type_in("\r");
+    person.until(WHAT_ARE_YOU);
+    person.init.until_held(1);
+    person.type_in("stty size; echo $TERM.\r");
+    person.until("24 80\r\nvt220.");
+    person.type_in("exit\r");
+    person.init.until_held(0);
+}
+
+fn guarded() -> Plan {
+    let hash = PasswordHash::made_of(b"sesame", 64, 1, 1, b"somesaltsomesalt").unwrap();
+    Plan {
+        console: Console::Password(hash),
+        ..Plan::default()
+    }
+}
+
+#[test]
+fn the_right_password_gives_a_shell_and_a_wrong_one_a_pause() {
+    let mut person = Person::sit_down_with(Phase::Rescue, &guarded());
+    for password in ["sesamE", "", "\x03"] {
+        person.until("Please press Enter");
+        person.type_in("\r");
+        person.until("Password: ");
+        person.type_in(password);
+        person.type_in("\r");
+    }
+    person.init.event("console.refused");
+    assert!(!person.seen.contains("sesam"), "{}", person.seen);
+    assert!(person.init.holds().is_empty());
+    person.until("Please press Enter");
+    person.type_in("\r");
+    person.until("Password: ");
+    person.type_in("sesame\r");
+    person.init.until_held(1);
+    person.init.event("console.login");
+    person.type_in("echo in''side\r");
+    person.until("inside");
+    person.type_in("exit\r");
+    person.init.until_held(0);
+}
+
+#[test]
+fn a_disk_can_be_unlocked_without_the_password_that_the_shell_wants() {
+    let mut person = Person::sit_down_with(waiting(), &guarded());
+    person.until("(empty: a shell): ");
+    person.type_in("geheim\r");
+    person.until("Not unlocked: ");
+    person.until("(empty: a shell): ");
+    person.type_in("\r");
+    person.until("Password: ");
+    person.type_in("geheim\r");
+    person.until("Wrong password.");
+    assert!(person.init.holds().is_empty());
+}
+
+#[test]
+fn a_console_whose_password_is_not_known_gives_no_shell() {
+    let plan = Plan {
+        console: Console::Shut,
+        ..Plan::default()
+    };
+    let mut person = Person::sit_down_with(Phase::Rescue, &plan);
+    person.until("Please press Enter");
+    person.type_in("\r");
+    person.until("No shell: ");
+    person.until("Please press Enter");
+    assert!(person.init.holds().is_empty());
 }
