@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use lifeboot_contract::config::Config;
-use lifeboot_contract::image::ImageInfo;
+use lifeboot_contract::image::{self, ImageInfo};
 use lifeboot_contract::plan::Plan;
 
 use crate::archive::Archive;
@@ -67,6 +67,15 @@ pub struct Arguments {
     /// public keys that may log in, OpenSSH format
     #[argh(option, arg_name = "file")]
     authorized_keys: Option<PathBuf>,
+    /// public keys that may log in as the user unlock alone, who gets the passphrase prompt
+    #[argh(option, arg_name = "file")]
+    unlock_keys: Option<PathBuf>,
+    /// public keys that may log in as the user status alone, who gets the report
+    #[argh(option, arg_name = "file")]
+    status_keys: Option<PathBuf>,
+    /// public keys of authorities whose ssh certificates (ssh-keygen -s) let people in as the users they name
+    #[argh(option, arg_name = "file")]
+    user_ca: Option<PathBuf>,
     /// minisign public key an OS image must be signed with; may be given several times
     #[argh(option, arg_name = "file")]
     trusted_key: Vec<PathBuf>,
@@ -251,6 +260,9 @@ fn merged(arguments: &Arguments) -> Result<Recipe> {
         |old: &mut Option<PathBuf>, new: &Option<PathBuf>| *old = new.clone().or_else(|| old.take());
     replace(&mut recipe.executable, &arguments.executable);
     replace(&mut recipe.authorized_keys, &arguments.authorized_keys);
+    replace(&mut recipe.unlock_keys, &arguments.unlock_keys);
+    replace(&mut recipe.status_keys, &arguments.status_keys);
+    replace(&mut recipe.user_ca, &arguments.user_ca);
     replace(&mut recipe.config, &arguments.config);
     replace(&mut recipe.uki_stub, &arguments.uki_stub);
     replace(&mut recipe.secureboot_key, &arguments.secureboot_key);
@@ -330,13 +342,20 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
     for path in &recipe.ca {
         authorities.extend(authority::read(path)?);
     }
+    let mut login_keys = Vec::new();
+    for (path, place) in [
+        (&recipe.authorized_keys, image::AUTHORIZED_KEYS),
+        (&recipe.unlock_keys, image::UNLOCK_KEYS),
+        (&recipe.status_keys, image::STATUS_KEYS),
+        (&recipe.user_ca, image::USER_AUTHORITIES),
+    ] {
+        if let Some(path) = path {
+            login_keys.push((place, recipe::public_text(path)?));
+        }
+    }
     Ok(Given {
         executable,
-        authorized_keys: recipe
-            .authorized_keys
-            .as_deref()
-            .map(recipe::public_text)
-            .transpose()?,
+        login_keys,
         trusted_keys,
         authorities,
         config: recipe.config.as_deref().map(checked_config).transpose()?,

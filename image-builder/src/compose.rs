@@ -16,7 +16,8 @@ use crate::userland;
 pub struct Given {
     /// The static executable.
     pub executable: Vec<u8>,
-    pub authorized_keys: Option<Vec<u8>>,
+    /// Public keys for the ssh server, by their place in the image.
+    pub login_keys: Vec<(&'static str, Vec<u8>)>,
     /// minisign public keys, by file name.
     pub trusted_keys: Vec<(String, Vec<u8>)>,
     /// PEM certificates that follow those of the features.
@@ -40,7 +41,7 @@ pub fn compose(
     lifeboot_settings(
         &mut archive,
         info,
-        given.authorized_keys,
+        given.login_keys,
         given.trusted_keys,
         given.config,
     )?;
@@ -92,7 +93,7 @@ fn skeleton(archive: &mut Archive, arch: Arch) -> Result<()> {
 fn lifeboot_settings(
     archive: &mut Archive,
     info: &ImageInfo,
-    authorized_keys: Option<Vec<u8>>,
+    login_keys: Vec<(&str, Vec<u8>)>,
     trusted_keys: Vec<(String, Vec<u8>)>,
     config: Option<Vec<u8>>,
 ) -> Result<()> {
@@ -104,8 +105,8 @@ fn lifeboot_settings(
     if let Some(config) = config {
         put(image::CONFIG, config)?;
     }
-    if let Some(keys) = authorized_keys {
-        put(image::AUTHORIZED_KEYS, keys)?;
+    for (path, keys) in login_keys {
+        put(path, keys)?;
     }
     for (name, key) in trusted_keys {
         put(&format!("{}/{name}", image::TRUSTED_KEYS), key)?;

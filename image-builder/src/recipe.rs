@@ -31,6 +31,10 @@ pub struct Recipe {
     pub kernel: Option<String>,
     pub features: Option<Vec<Spanned<String>>>,
     pub authorized_keys: Option<PathBuf>,
+    /// Keys for the users `unlock` and `status` alone, and of authorities that may certify others.
+    pub unlock_keys: Option<PathBuf>,
+    pub status_keys: Option<PathBuf>,
+    pub user_ca: Option<PathBuf>,
     pub trusted_keys: Vec<PathBuf>,
     /// PEM files of certificate authorities, beside those of feature `tls`.
     pub ca: Vec<PathBuf>,
@@ -69,6 +73,9 @@ impl Recipe {
         let Self {
             executable,
             authorized_keys,
+            unlock_keys,
+            status_keys,
+            user_ca,
             trusted_keys,
             ca,
             config,
@@ -87,6 +94,9 @@ impl Recipe {
         let single = [
             executable,
             authorized_keys,
+            unlock_keys,
+            status_keys,
+            user_ca,
             config,
             from_image,
             from_root,

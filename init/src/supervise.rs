@@ -12,7 +12,7 @@ use consoles::Outputs;
 use lifeboot_contract::control::{ReadyRoot, Reply, Report};
 use lifeboot_contract::event::{Event, Level};
 use lifeboot_contract::image;
-use lifeboot_contract::plan::{Note, Plan};
+use lifeboot_contract::plan::{Note, Plan, Ssh};
 use lifeboot_contract::status::{SshStatus, Status};
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
@@ -137,12 +137,11 @@ impl Init {
 
     /// When making the plan panicked there are still the defaults: a network, the keys in the image, a shell.
     fn without_plan() -> Init {
-        let keys = std::fs::read_to_string(image::AUTHORIZED_KEYS).unwrap_or_default();
         let mut plan = Plan {
             watchdog_s: Some(15),
+            ssh: Ssh::baked(&plan::baked_keys(Path::new("/"))),
             ..Plan::default()
         };
-        plan.ssh.authorized_keys = keys.lines().map(str::to_owned).collect();
         plan.refuse("making the plan panicked".to_owned());
         plan::guard_consoles(Path::new("/"), &mut plan);
         let stored = plan::store(&plan);

@@ -55,6 +55,17 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether neither the command line nor a key partition can change this word. Whoever locks the keys that may log in means every
+    /// kind of them, also one that came into being after the file was written.
+    pub fn locks(&self, key: &str) -> bool {
+        let about_keys = [
+            "lifeboot.ssh-unlock-key",
+            "lifeboot.ssh-status-key",
+            "lifeboot.ssh-user-ca",
+        ];
+        self.locked.contains(key) || (about_keys.contains(&key) && self.locked.contains("lifeboot.ssh-key"))
+    }
+
     fn add(&mut self, key: String, value: toml::Value) -> Result<(), ConfigError> {
         match value {
             toml::Value::Table(table) => {

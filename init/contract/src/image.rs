@@ -8,6 +8,12 @@ pub const IMAGE_INFO: &str = "/etc/lifeboot/image.json";
 pub const CONFIG: &str = "/etc/lifeboot/config.toml";
 /// Path of the authorized keys, OpenSSH format.
 pub const AUTHORIZED_KEYS: &str = "/etc/lifeboot/authorized_keys";
+/// Path of the keys that may log in as `unlock` alone.
+pub const UNLOCK_KEYS: &str = "/etc/lifeboot/authorized_keys.unlock";
+/// Path of the keys that may log in as `status` alone.
+pub const STATUS_KEYS: &str = "/etc/lifeboot/authorized_keys.status";
+/// Path of the public keys of the authorities whose ssh certificates let people in.
+pub const USER_AUTHORITIES: &str = "/etc/lifeboot/user_ca";
 /// Directory of the minisign public keys (`*.pub`) that may sign an OS image.
 pub const TRUSTED_KEYS: &str = "/etc/lifeboot/trusted";
 /// Path of the listing: a line `TYPE MODE SIZE PATH` for each entry of the archive, in archive order.

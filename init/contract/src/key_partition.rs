@@ -91,7 +91,7 @@ impl KeyFiles {
         let mut free = given.words;
         free.retain(|word| {
             let why = match word.key.as_str() {
-                key if baked.locked.contains(key) => "the image locks this word",
+                key if baked.locks(key) => "the image locks this word",
                 key if TOO_LATE.contains(&key) => "this is decided before a key partition is read",
                 _ => return true,
             };

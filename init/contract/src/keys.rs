@@ -176,7 +176,23 @@ pub const KEYS: &[Key] = &[
     many(
         "lifeboot.ssh-key",
         "\"TYPE BASE64 COMMENT\"",
-        "A public key that may log in as root, beside those in the image.",
+        "A public key that may log in as root, beside those in the image; options before it as in sshd(8), see ssh.md.",
+    ),
+    many(
+        "lifeboot.ssh-unlock-key",
+        "\"TYPE BASE64 COMMENT\"",
+        "A public key that may log in as the user `unlock` alone, who gets the passphrase prompt and nothing else.",
+    ),
+    many(
+        "lifeboot.ssh-status-key",
+        "\"TYPE BASE64 COMMENT\"",
+        "A public key that may log in as the user `status` alone, who gets the report of `rescue status` and nothing else.",
+    ),
+    many(
+        "lifeboot.ssh-user-ca",
+        "\"TYPE BASE64 COMMENT\"",
+        "The public key of an authority: a certificate it made (`ssh-keygen -s`) lets in the users that are its principals. Locking \
+         `lifeboot.ssh-key` locks this word and the two above with it.",
     ),
     one(
         "lifeboot.ssh-port",

@@ -14,11 +14,12 @@ use crate::tunnel::{Pin, Tunnel};
 use crate::version::MinVersion;
 use crate::words::{self, Word};
 use serde::{Deserialize, Serialize};
-use values::{absolute, address, choice, filled, number, public_key, stage};
+use values::{absolute, address, choice, filled, number, stage};
 
 mod luks;
 mod policy;
 mod reach;
+mod ssh;
 mod values;
 
 pub use crate::root::{BlockId, Overlay, Source, Verify};
@@ -26,6 +27,7 @@ pub use luks::{FilePlace, Header, LuksOptions, LuksVolume};
 pub use policy::{Hold, OnFailure, Retry, Tang};
 pub use reach::Console;
 pub(crate) use reach::shown;
+pub use ssh::{BakedKeys, Ssh};
 pub(crate) use values::key_lines;
 
 /// What the boot will do.
@@ -140,24 +142,6 @@ pub struct Network {
     pub vlans: Vec<Vlan>,
 }
 
-/// The ssh server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ssh {
-    /// TCP port.
-    pub port: u16,
-    /// Lines of an authorized_keys file, without blank ones and comments.
-    pub authorized_keys: Vec<String>,
-}
-
-impl Default for Ssh {
-    fn default() -> Self {
-        Ssh {
-            port: 22,
-            authorized_keys: Vec::new(),
-        }
-    }
-}
-
 /// A word that was not taken, or not as it was meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
@@ -168,8 +152,8 @@ pub struct Note {
 }
 
 impl Plan {
-    /// Makes the plan. `keys` are the lines of the baked authorized_keys file.
-    pub fn make(cmdline: &str, config: &Config, facts: Facts, keys: &str) -> Plan {
+    /// Makes the plan. `keys` are the baked key files, or the text of the one for root.
+    pub fn make(cmdline: &str, config: &Config, facts: Facts, keys: impl Into<BakedKeys>) -> Plan {
         Plan::with_key_files(cmdline, config, facts, keys, &KeyFiles::default())
     }
 
@@ -178,7 +162,7 @@ impl Plan {
         cmdline: &str,
         config: &Config,
         facts: Facts,
-        keys: &str,
+        keys: impl Into<BakedKeys>,
         files: &KeyFiles,
     ) -> Plan {
         let (given, args) = words::split(cmdline);
@@ -191,7 +175,7 @@ impl Plan {
             locked: config.locked.iter().cloned().collect(),
             ..Plan::default()
         };
-        plan.ssh.authorized_keys = key_lines(keys);
+        plan.ssh = Ssh::baked(&keys.into());
         plan.ssh
             .authorized_keys
             .extend(files.keys(config, &mut plan.notes));
@@ -351,9 +335,10 @@ impl Plan {
             "lifeboot.tunnel" | "lifeboot.tunnel-hostkey" | "lifeboot.console-password" => {
                 self.take_reach(key, value)?;
             }
-            "lifeboot.ssh-key" => self.ssh.authorized_keys.push(public_key(value)?),
-            "lifeboot.ssh-port" => self.ssh.port = number(value, 1, u64::from(u16::MAX))? as u16,
-            _ => return Err("is not a boot parameter of lifeboot".to_owned()),
+            _ => {
+                let unknown = || Err("is not a boot parameter of lifeboot".to_owned());
+                self.ssh.take(key, value).unwrap_or_else(unknown)?;
+            }
         }
         Ok(())
     }
@@ -384,9 +369,7 @@ impl Plan {
 
 /// The words of the file that the command line does not replace, then those of the command line.
 fn merge(given: Vec<Word>, config: &Config, notes: &mut Vec<Note>) -> Vec<Word> {
-    let (locked, free): (Vec<_>, Vec<_>) = given
-        .into_iter()
-        .partition(|word| config.locked.contains(&word.key));
+    let (locked, free): (Vec<_>, Vec<_>) = given.into_iter().partition(|word| config.locks(&word.key));
     for word in locked {
         let what = format!(
             "'{}' on the command line is ignored: the image locks this word",

@@ -8,7 +8,7 @@ use crate::report::chain;
 use lifeboot_contract::config::Config;
 use lifeboot_contract::image::{self, ImageInfo};
 use lifeboot_contract::key_partition::{self, KeyFiles};
-use lifeboot_contract::plan::Plan;
+use lifeboot_contract::plan::{BakedKeys, Plan};
 use lifeboot_contract::template::Facts;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -26,7 +26,7 @@ pub fn image_info(root: &Path) -> ImageInfo {
 pub fn run(root: &Path) -> Plan {
     let cmdline =
         String::from_utf8_lossy(&fs::read(under(root, "/proc/cmdline")).unwrap_or_default()).into_owned();
-    let keys = fs::read_to_string(under(root, image::AUTHORIZED_KEYS)).unwrap_or_default();
+    let keys = baked_keys(root);
     let baked = match fs::read_to_string(under(root, image::CONFIG)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
         Err(error) => Err(format!("{}: {error}", image::CONFIG)),
@@ -36,7 +36,7 @@ pub fn run(root: &Path) -> Plan {
         Ok(config) => (config, None),
         Err(what) => (Config::default(), Some(what)),
     };
-    let mut plan = Plan::with_key_files(&cmdline, &config, facts(root), &keys, &key_files(root));
+    let mut plan = Plan::with_key_files(&cmdline, &config, facts(root), keys, &key_files(root));
     if let Some(what) = bad {
         plan.refuse(what);
         guard_consoles(root, &mut plan);
@@ -50,6 +50,17 @@ pub fn guard_consoles(root: &Path, plan: &mut Plan) {
     let text =
         |path: &str| String::from_utf8_lossy(&fs::read(under(root, path)).unwrap_or_default()).into_owned();
     plan.guard_consoles(&[&text("/proc/cmdline"), &text(image::CONFIG)]);
+}
+
+/// The key files in the image; one that is not there has no keys in it.
+pub fn baked_keys(root: &Path) -> BakedKeys {
+    let text = |path: &str| fs::read_to_string(under(root, path)).unwrap_or_default();
+    BakedKeys {
+        root: text(image::AUTHORIZED_KEYS),
+        unlock: text(image::UNLOCK_KEYS),
+        status: text(image::STATUS_KEYS),
+        user_authorities: text(image::USER_AUTHORITIES),
+    }
 }
 
 /// What was read from a key partition, if one has been.

@@ -1,16 +1,26 @@
 //! `rescue sshd`: the ssh server, from the moment an address is there until the handover.
 //!
-//! Public keys only, one user, no forwarding. It is a process of its own so that PID 1 survives it; PID 1 starts it
-//! again when it ends, and the host key in the run directory keeps it the same server for its clients.
+//! Public keys and certificates only; three users, of whom two have one program each. It is a process of its own so that PID 1 survives it; PID 1
+//! starts it again when it ends, and the host key in the run directory keeps it the same server for its clients. docs/ssh.md is what its
+//! users read.
 
+mod algorithms;
 mod child;
 mod connection;
+mod copy_id;
+mod forward;
 pub mod gate;
+mod grant;
 mod hold;
 pub mod hostkey;
+mod input;
 mod keys;
+mod notes;
 mod pty;
+mod pump;
+mod requests;
 mod session;
+mod sources;
 
 use crate::control;
 use anyhow::{Context as _, bail};
@@ -19,16 +29,14 @@ use connection::Connection;
 use gate::{Gate, Line};
 use keys::Authorized;
 use lifeboot_contract::event::Level;
-use lifeboot_contract::plan::Plan;
 use lifeboot_contract::tunnel::sshfp;
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
+use notes::Notes;
 use russh::server::Config;
-use russh::{MethodKind, MethodSet, Preferred, SshId};
-use std::borrow::Cow;
+use sources::{Offence, Sources};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -42,9 +50,6 @@ const ASK_AFTER: Duration = LOGIN_GRACE;
 
 /// Without an answer for so long after that it is gone. A cut cable is noticed sooner, by TCP itself.
 const GONE_AFTER: Duration = Duration::from_secs(ASK_AFTER.as_secs() + 60);
-
-/// Clients that have not shown a key yet, at most; the oldest gives way, so idle strangers cannot lock anybody out.
-const MOST_STRANGERS: usize = 32;
 
 /// TCP: probes after 30 s of silence, every 10 s; a peer that acknowledges nothing for 75 s is gone.
 const TCP_IDLE: Duration = Duration::from_secs(30);
@@ -90,6 +95,8 @@ pub struct Paths {
 pub struct Server {
     paths: Paths,
     authorized: Authorized,
+    notes: Notes,
+    sources: Sources,
 }
 
 /// The two ends of a connection.
@@ -126,7 +133,16 @@ pub fn run(options: Sshd) -> anyhow::Result<ExitCode> {
 async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
     let run_dir = control::run_dir();
     let plan = control::plan(&run_dir)?;
-    let authorized = authorized(&plan, &run_dir)?;
+    let notes = Notes::new(run_dir.clone());
+    let (authorized, refused) = Authorized::of(&plan.ssh);
+    // Their owners wait for a login that never comes.
+    for line in &refused {
+        let what = format!("{}: {}", line.line, line.what);
+        notes.warn(what.clone(), what);
+    }
+    if authorized.len() == 0 {
+        bail!("no authorized key: put one into the image or give lifeboot.ssh-key=");
+    }
     let host = hostkey::load_or_make(&run_dir)?;
     if let Some(what) = host.refused {
         let event = control::event(Level::Warn, "keys.failed").with("what", what.clone());
@@ -148,7 +164,7 @@ async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
         .with("keys", keys)
         .with("host_key", host.origin);
     hold::tell(&run_dir, event.text(text));
-    let config = Arc::new(config(host.key));
+    let config = Arc::new(algorithms::config(host.key, ASK_AFTER));
     let paths = Paths {
         run_dir,
         shell: options.shell,
@@ -156,39 +172,31 @@ async fn serve(options: Sshd) -> anyhow::Result<std::convert::Infallible> {
         home: options.home,
         helper: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/init")),
     };
-    accept(&listener, &Arc::new(Server { paths, authorized }), &config).await
-}
-
-/// The keys that may log in; lines that cannot be taken are told, for their owner waits for a login that never comes.
-fn authorized(plan: &Plan, run_dir: &Path) -> anyhow::Result<Authorized> {
-    let (authorized, refused) = Authorized::parse(plan.ssh.authorized_keys.iter().map(String::as_str));
-    for line in &refused {
-        let what = format!("authorized key {}: {}", line.line, line.what);
-        let event = control::event(Level::Warn, "child.error")
-            .with("child", "sshd")
-            .with("what", what.clone());
-        hold::tell(run_dir, event.text(what));
-    }
-    if authorized.len() == 0 {
-        bail!("no authorized key: put one into the image or give lifeboot.ssh-key=");
-    }
-    Ok(authorized)
+    let server = Server {
+        paths,
+        authorized,
+        notes,
+        sources: Sources::default(),
+    };
+    accept(&listener, &Arc::new(server), &config).await
 }
 
 async fn accept(listener: &TcpListener, server: &Arc<Server>, config: &Arc<Config>) -> ! {
-    let strangers = Strangers::default();
     loop {
         match listener.accept().await {
             Ok((socket, client)) => {
-                let gate = Gate::new();
-                strangers.add(&gate);
-                tokio::spawn(attend(
-                    Arc::clone(server),
-                    Arc::clone(config),
-                    socket,
-                    client,
-                    gate,
-                ));
+                let client = plain(client);
+                if server.sources.admits(client.ip(), Instant::now()) {
+                    let gate = Gate::new();
+                    server.sources.add(client.ip(), &gate);
+                    tokio::spawn(attend(
+                        Arc::clone(server),
+                        Arc::clone(config),
+                        socket,
+                        client,
+                        gate,
+                    ));
+                }
             }
             // Out of descriptors or memory, or the client has gone again: the listener itself is sound.
             Err(error) => {
@@ -196,55 +204,6 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>, config: &Arc<Confi
                 sleep(Duration::from_millis(200)).await;
             }
         }
-    }
-}
-
-fn config(key: russh::keys::PrivateKey) -> Config {
-    let algorithms = vec![
-        Algorithm::Ed25519,
-        Algorithm::Ecdsa {
-            curve: EcdsaCurve::NistP256,
-        },
-        Algorithm::Ecdsa {
-            curve: EcdsaCurve::NistP384,
-        },
-        Algorithm::Ecdsa {
-            curve: EcdsaCurve::NistP521,
-        },
-        Algorithm::Rsa {
-            hash: Some(HashAlg::Sha512),
-        },
-        Algorithm::Rsa {
-            hash: Some(HashAlg::Sha256),
-        },
-        Algorithm::SkEd25519,
-        Algorithm::SkEcdsaSha2NistP256,
-    ];
-    Config {
-        server_id: SshId::Standard(Cow::Borrowed(concat!(
-            "SSH-2.0-lifeboot_",
-            env!("CARGO_PKG_VERSION")
-        ))),
-        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        auth_rejection_time: Duration::from_millis(300),
-        auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![key],
-        // The gate bounds what waits; see there.
-        window_size: 1 << 20,
-        channel_buffer_size: 16,
-        // Also what users' keys may be: it is what the client is told in server-sig-algs. SHA-1 is not among them.
-        preferred: Preferred {
-            key: Cow::Owned(algorithms),
-            ..Preferred::DEFAULT
-        },
-        // Agents offer key after key; OpenSSH's 6 is too few for many people.
-        max_auth_attempts: 10,
-        inactivity_timeout: None,
-        keepalive_interval: Some(ASK_AFTER),
-        // The gate decides when a client is gone: it knows when it was not listened to.
-        keepalive_max: 0,
-        nodelay: true,
-        ..Config::default()
     }
 }
 
@@ -261,7 +220,7 @@ async fn listen(address: Option<std::net::IpAddr>, port: u16) -> std::io::Result
     }
 }
 
-/// Serves one client to its end.
+/// Serves one client to its end, and judges what it was.
 async fn attend(
     server: Arc<Server>,
     config: Arc<Config>,
@@ -269,20 +228,40 @@ async fn attend(
     client: SocketAddr,
     gate: Arc<Gate>,
 ) {
-    let Ok(local) = socket.local_addr() else { return };
-    if watch_by_tcp(&socket).is_err() {
-        return;
-    }
-    let peer = Peer {
-        client: plain(client),
-        server: plain(local),
-    };
-    let handler = Connection::new(server, Arc::clone(&gate), peer);
-    let line = Line::new(socket, Arc::clone(&gate));
     let came = Instant::now();
-    let Ok(Ok(session)) = timeout(LOGIN_GRACE, russh::server::run_stream(config, line, handler)).await else {
-        return;
+    let ended = serve_client(Arc::clone(&server), config, socket, client, &gate).await;
+    if gate.is_authenticated() {
+        return server.sources.trust(client.ip(), Instant::now());
+    }
+    let offence = match ended {
+        _ if gate.has_refused() => Offence::WrongKey,
+        _ if came.elapsed() >= LOGIN_GRACE => Offence::TooSlow,
+        Ok(()) | Err(russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect) => Offence::NoKey,
+        Err(_) => Offence::Garbage,
     };
+    server.sources.punish(client.ip(), offence, Instant::now());
+}
+
+async fn serve_client(
+    server: Arc<Server>,
+    config: Arc<Config>,
+    socket: TcpStream,
+    client: SocketAddr,
+    gate: &Arc<Gate>,
+) -> Result<(), russh::Error> {
+    let server_address = plain(socket.local_addr()?);
+    watch_by_tcp(&socket)?;
+    let peer = Peer {
+        client,
+        server: server_address,
+    };
+    let handler = Connection::new(server, Arc::clone(gate), peer);
+    let line = Line::new(socket, Arc::clone(gate));
+    let came = Instant::now();
+    let Ok(session) = timeout(LOGIN_GRACE, russh::server::run_stream(config, line, handler)).await else {
+        return Err(russh::Error::ConnectionTimeout);
+    };
+    let session = session?;
     let watching = async {
         loop {
             sleep(Duration::from_secs(5)).await;
@@ -294,9 +273,8 @@ async fn attend(
         }
     };
     tokio::select! {
-        // A client that hangs up in the middle of a sentence is no error of ours.
-        ended = session => drop(ended),
-        () = watching => {}
+        ended = session => ended,
+        () = watching => Ok(()),
     }
 }
 
@@ -313,40 +291,4 @@ fn watch_by_tcp(socket: &TcpStream) -> std::io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, TCP_PROBE)?;
     sockopt::set_tcp_keepcnt(socket, TCP_PROBES)?;
     Ok(sockopt::set_tcp_user_timeout(socket, TCP_UNACKNOWLEDGED_MS)?)
-}
-
-/// Connections that have not shown a key, oldest first.
-#[derive(Default)]
-struct Strangers {
-    gates: Mutex<Vec<std::sync::Weak<Gate>>>,
-}
-
-impl Strangers {
-    fn add(&self, gate: &Arc<Gate>) {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|gate| gate.upgrade().is_some_and(|gate| !gate.is_authenticated()));
-        if gates.len() >= MOST_STRANGERS
-            && let Some(oldest) = gates.remove(0).upgrade()
-        {
-            oldest.close("too many clients without a key");
-        }
-        gates.push(Arc::downgrade(gate));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_stranger_gives_way_and_known_clients_do_not_count() {
-        let strangers = Strangers::default();
-        let known = Gate::new();
-        known.authenticate();
-        strangers.add(&known);
-        let gates: Vec<_> = (0..=MOST_STRANGERS).map(|_| Gate::new()).collect();
-        gates.iter().for_each(|gate| strangers.add(gate));
-        let closed = |gate: &Arc<Gate>| gate.is_closed();
-        assert!(!closed(&known) && closed(&gates[0]) && gates[1..].iter().all(|gate| !closed(gate)));
-    }
 }

@@ -1,5 +1,6 @@
 //! The program of a session: how it is started, signalled and reaped.
 
+use super::grant::User;
 use super::pty::{self, Master, Opened, Wanted};
 use super::{Paths, Peer};
 use crate::shell::login_name;
@@ -14,6 +15,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
+/// The name this program is called by.
+const RESCUE: &str = "rescue";
+
 /// What a session runs.
 #[derive(Debug)]
 pub enum Program {
@@ -23,6 +27,25 @@ pub enum Program {
     Command(Vec<u8>),
     /// The file transfer server.
     Sftp,
+    /// `rescue` with these words, for a user who has that alone.
+    Rescue(&'static [&'static str]),
+}
+
+/// What a program is started in.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// Where things are.
+    pub paths: &'a Paths,
+    /// Who is connected to whom.
+    pub peer: &'a Peer,
+    /// As whom.
+    pub user: User,
+    /// The terminal, if one is wanted.
+    pub terminal: Option<&'a Wanted>,
+    /// Variables the client sets.
+    pub environment: &'a [(String, String)],
+    /// What the client wanted to run instead, when its key forces a command.
+    pub original: Option<&'a [u8]>,
 }
 
 /// A program that runs.
@@ -52,32 +75,30 @@ pub struct Group {
     terminal: Option<Arc<Master>>,
 }
 
-/// Starts `program`, on a terminal if one is `wanted`.
+/// Starts `program`, on a terminal if one is wanted.
 ///
 /// # Errors
 /// When there is no such program, no terminal or no process to be had.
-pub fn start(
-    paths: &Paths,
-    peer: &Peer,
-    program: &Program,
-    wanted: Option<&Wanted>,
-    environment: &[(String, String)],
-) -> anyhow::Result<Running> {
-    let opened = wanted.map(pty::open).transpose().context("terminal")?;
+pub fn start(setting: &Setting<'_>, program: &Program) -> anyhow::Result<Running> {
+    let Setting { paths, terminal, .. } = *setting;
+    let opened = terminal.map(pty::open).transpose().context("terminal")?;
     let mut command = match &opened {
         Some(_) => on_terminal(paths, program),
         None => on_pipes(paths, program),
     };
     command
         .env_clear()
-        .envs(base_environment(paths, peer))
-        .envs(environment.iter().map(|(k, v)| (k, v)));
+        .envs(base_environment(setting))
+        .envs(setting.environment.iter().map(|(k, v)| (k, v)));
+    if let Some(original) = setting.original {
+        command.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(original));
+    }
     command.current_dir(if paths.home.is_dir() {
         paths.home.as_path()
     } else {
         "/".as_ref()
     });
-    if let (Some(opened), Some(wanted)) = (&opened, wanted) {
+    if let (Some(opened), Some(wanted)) = (&opened, terminal) {
         command.env("TERM", &wanted.term).env("SSH_TTY", &opened.path);
     }
     match opened {
@@ -153,12 +174,17 @@ fn on_terminal(paths: &Paths, program: &Program) -> std::process::Command {
             let server = paths.sftp_server.as_os_str();
             tty::command(helper, Greeting::Nothing, server, server, &[])
         }
+        Program::Rescue(words) => {
+            let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+            tty::command(helper, Greeting::Nothing, helper, RESCUE.as_ref(), &words)
+        }
     }
 }
 
 fn on_pipes(paths: &Paths, program: &Program) -> std::process::Command {
     let mut command = std::process::Command::new(match program {
         Program::Sftp => &paths.sftp_server,
+        Program::Rescue(_) => &paths.helper,
         _ => &paths.shell,
     });
     match program {
@@ -168,12 +194,18 @@ fn on_pipes(paths: &Paths, program: &Program) -> std::process::Command {
         Program::Command(line) => {
             command.arg("-c").arg(OsStr::from_bytes(line));
         }
+        Program::Rescue(words) => {
+            command.arg0(RESCUE).args(*words);
+        }
         Program::Sftp => {}
     }
     command
 }
 
-fn base_environment(paths: &Paths, peer: &Peer) -> Vec<(&'static str, OsString)> {
+fn base_environment(setting: &Setting<'_>) -> Vec<(&'static str, OsString)> {
+    let Setting {
+        paths, peer, user, ..
+    } = setting;
     let (client, server) = (peer.client, peer.server);
     let connection = format!(
         "{} {} {} {}",
@@ -184,7 +216,7 @@ fn base_environment(paths: &Paths, peer: &Peer) -> Vec<(&'static str, OsString)>
     );
     let mut variables = vec![
         ("HOME", paths.home.clone().into_os_string()),
-        ("LOGNAME", "root".into()),
+        ("LOGNAME", user.name().into()),
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".into()),
         ("SHELL", paths.shell.clone().into_os_string()),
         (
@@ -192,7 +224,7 @@ fn base_environment(paths: &Paths, peer: &Peer) -> Vec<(&'static str, OsString)>
             format!("{} {} {}", client.ip(), client.port(), server.port()).into(),
         ),
         ("SSH_CONNECTION", connection.into()),
-        ("USER", "root".into()),
+        ("USER", user.name().into()),
     ];
     if let Some(run_dir) = std::env::var_os(crate::control::RUN_DIR_VARIABLE) {
         variables.push((crate::control::RUN_DIR_VARIABLE, run_dir));

@@ -1,124 +1,132 @@
 //! One client: who it is, and what it asks of its channels.
 //!
 //! Requests are answered here, in the order they come, because clients send several before they read a reply; what a
-//! session does afterwards is in [`super::session`].
+//! session does afterwards is in [`super::session`], forwarded connections are in [`super::forward`].
 
-use super::child::{self, Program};
+use super::forward::Forwards;
 use super::gate::Gate;
+use super::grant::{Grant, User};
+use super::keys::Attempt;
 use super::pty::{Size, Wanted};
-use super::session::{self, Start};
-use super::{Peer, Server, hold};
+use super::requests::{Asked, Requests};
+use super::{Peer, Server, session};
 use crate::control;
-use lifeboot_contract::control::SessionKind;
-use lifeboot_contract::event::Level;
-use russh::keys::HashAlg;
+use lifeboot_contract::event::{Event, Level};
+use russh::keys::{Certificate, HashAlg};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
-use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The only user there is.
-const USER: &str = "root";
-
-/// Channels one connection may have at a time, as in OpenSSH.
-const MOST_CHANNELS: usize = 10;
-
-/// Variables a client may set, beside `LC_*`: those that only change how text looks.
-const VARIABLES: [&str; 2] = ["LANG", "TERM"];
-
-/// Variables a channel may set; more are refused.
-const MOST_VARIABLES: usize = 32;
+/// Keys a client may offer, more than it may show and be refused: where there is an authority every key is worth a look.
+const MOST_OFFERS: u32 = 40;
 
 /// One client.
 pub struct Connection {
     server: Arc<Server>,
     gate: Arc<Gate>,
     peer: Peer,
-    user: String,
-    key: String,
-    tried: u32,
-    channels: HashMap<ChannelId, Opening>,
+    /// The name it gave.
+    name: String,
+    offers: u32,
+    why_not: Option<String>,
+    login: Option<Login>,
+    requests: Requests,
+    forwards: Forwards,
 }
 
-/// A channel whose program has not been named yet.
-struct Opening {
-    terminal: Option<Wanted>,
-    environment: Vec<(String, String)>,
-    start: Option<oneshot::Sender<Start>>,
+/// Somebody who has proved who they are.
+struct Login {
+    user: User,
+    grant: Grant,
+    key: String,
+    /// Name and serial of the certificate.
+    certificate: Option<(String, u64)>,
+    since: Instant,
 }
 
 impl Connection {
     /// A client that has just come.
     pub fn new(server: Arc<Server>, gate: Arc<Gate>, peer: Peer) -> Connection {
+        let requests = Requests::new(Arc::clone(&server), peer);
         Connection {
             server,
+            forwards: Forwards::new(&gate),
             gate,
             peer,
-            user: String::new(),
-            key: String::new(),
-            tried: 0,
-            channels: HashMap::new(),
+            name: String::new(),
+            offers: 0,
+            why_not: None,
+            login: None,
+            requests,
         }
+    }
+
+    /// The attempt to log in under this name, or that there is nobody of that name.
+    fn attempt(&mut self, name: &str) -> Result<Attempt, String> {
+        name.clone_into(&mut self.name);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Attempt {
+            user: User::named(name).ok_or("there is no such user")?,
+            client: self.peer.client.ip(),
+            now: now.map_or(0, |now| now.as_secs()),
+        })
+    }
+
+    fn answer(&mut self, granted: Result<Login, String>) -> Auth {
+        match granted {
+            Ok(login) => {
+                self.login = Some(login);
+                Auth::Accept
+            }
+            Err(why) => self.reject(why),
+        }
+    }
+
+    fn reject(&mut self, why: String) -> Auth {
+        self.gate.refuse();
+        self.why_not = Some(why);
+        Auth::reject()
+    }
+
+    fn grants(&self, what: impl FnOnce(&Grant) -> bool) -> bool {
+        self.login.as_ref().is_some_and(|login| what(&login.grant))
     }
 
     async fn start(
         &mut self,
         id: ChannelId,
-        program: Program,
+        asked: Asked<'_>,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let kind = match program {
-            Program::Shell => SessionKind::Shell,
-            Program::Command(_) => SessionKind::Exec,
-            Program::Sftp => SessionKind::Sftp,
-        };
-        // A second request on a channel that already runs something is refused (RFC 4254 section 6.5).
-        let Some((opening, start)) = self
-            .channels
-            .get_mut(&id)
-            .and_then(|o| Some((&o.terminal, &o.environment)).zip(o.start.take()))
-        else {
-            return session.channel_failure(id);
-        };
-        let (terminal, environment) = opening;
-        let who = format!("{USER} from {}", self.peer.client.ip());
-        let hold = hold::take(&self.server.paths.run_dir, who, kind).await;
-        match child::start(
-            &self.server.paths,
-            &self.peer,
-            &program,
-            terminal.as_ref(),
-            environment,
-        ) {
-            Ok(running) => {
-                session.channel_success(id)?;
-                drop(start.send(Start { running, hold }));
-                Ok(())
-            }
-            Err(error) => {
-                let what = format!("session not started: {error:#}");
-                let event = control::event(Level::Warn, "child.error")
-                    .with("child", "sshd")
-                    .with("what", what.clone());
-                hold::tell(&self.server.paths.run_dir, event.text(format!("sshd: {what}")));
-                session.extended_data(id, 1, format!("lifeboot: {what}\r\n").into_bytes())?;
-                session.channel_failure(id)?;
-                session.close(id)
-            }
+        match &self.login {
+            Some(Login { user, grant, .. }) => self.requests.start(id, (*user, grant), asked, session).await,
+            None => session.channel_failure(id),
         }
+    }
+
+    fn event(&self, name: &str) -> Event {
+        control::event(Level::Info, name)
+            .with("user", self.name.clone())
+            .with("peer", self.peer.client.to_string())
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.gate.is_authenticated() && self.tried > 0 {
-            let what = format!("{} keys were offered, none is authorized", self.tried);
-            let event = control::event(Level::Info, "ssh.refused")
-                .with("user", self.user.clone())
-                .with("peer", self.peer.client.to_string())
-                .with("what", what);
-            hold::tell(&self.server.paths.run_dir, event);
+        if let Some(login) = &self.login {
+            let event = self
+                .event("ssh.logout")
+                .with("seconds", login.since.elapsed().as_secs());
+            self.server.notes.tell(event);
+        } else if let Some(why) = self.why_not.take() {
+            let what = match self.offers {
+                0 | 1 => why,
+                offers => format!("{offers} keys were offered, of the last: {why}"),
+            };
+            self.server
+                .notes
+                .refusal(self.event("ssh.refused").with("what", what));
         }
     }
 }
@@ -131,28 +139,66 @@ impl Handler for Connection {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        self.tried += 1;
-        user.clone_into(&mut self.user);
-        let allowed = user == USER && self.server.authorized.allows(offer.public_key, offer.algorithm);
-        Ok(if allowed { Auth::Accept } else { Auth::reject() })
+        self.offers += 1;
+        if self.offers > MOST_OFFERS {
+            self.gate.close("too many keys were offered");
+        }
+        let fits = self.attempt(user).and_then(|attempt| {
+            let authorized = &self.server.authorized;
+            authorized.may_fit(offer.public_key, offer.algorithm, attempt)
+        });
+        Ok(match fits {
+            Ok(()) => Auth::Accept,
+            Err(why) => self.reject(why),
+        })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        if user != USER || !self.server.authorized.allows(key.public_key, key.algorithm) {
-            return Ok(Auth::reject());
-        }
-        user.clone_into(&mut self.user);
-        self.key = key.public_key.fingerprint(HashAlg::Sha256).to_string();
-        Ok(Auth::Accept)
+        let granted = self.attempt(user).and_then(|attempt| {
+            let grant = self
+                .server
+                .authorized
+                .granted(key.public_key, key.algorithm, attempt)?;
+            Ok(Login {
+                user: attempt.user,
+                grant,
+                key: key.public_key.fingerprint(HashAlg::Sha256).to_string(),
+                certificate: None,
+                since: Instant::now(),
+            })
+        });
+        Ok(self.answer(granted))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let granted = self.attempt(user).and_then(|attempt| {
+            let grant = self.server.authorized.certified(certificate, attempt)?;
+            Ok(Login {
+                user: attempt.user,
+                grant,
+                key: certificate.public_key().fingerprint(HashAlg::Sha256).to_string(),
+                certificate: Some((certificate.key_id().to_owned(), certificate.serial())),
+                since: Instant::now(),
+            })
+        });
+        Ok(self.answer(granted))
     }
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), Self::Error> {
         self.gate.authenticate();
-        let event = control::event(Level::Info, "ssh.login")
-            .with("user", self.user.clone())
-            .with("key", self.key.clone())
-            .with("peer", self.peer.client.to_string());
-        hold::tell(&self.server.paths.run_dir, event);
+        self.server.sources.trust(self.peer.client.ip(), Instant::now());
+        let mut event = self.event("ssh.login");
+        if let Some(login) = &self.login {
+            event = event.with("key", login.key.clone());
+            if let Some((name, serial)) = &login.certificate {
+                event = event.with("certificate", name.clone()).with("serial", *serial);
+            }
+        }
+        self.server.notes.tell(event);
         Ok(())
     }
 
@@ -162,17 +208,10 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.channels.len() >= MOST_CHANNELS {
+        let Some(started) = self.requests.open(channel.id()) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
-        }
-        let (start, started) = oneshot::channel();
-        let opening = Opening {
-            terminal: None,
-            environment: Vec::new(),
-            start: Some(start),
         };
-        self.channels.insert(channel.id(), opening);
         tokio::spawn(session::serve(
             channel,
             session.handle(),
@@ -183,8 +222,66 @@ impl Handler for Connection {
         Ok(())
     }
 
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let port = u16::try_from(port).unwrap_or(0);
+        if port > 0 && self.grants(|grant| grant.may_open(host, port)) {
+            self.forwards.connect(channel, host.to_owned(), port, reply);
+        } else {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        }
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Ok(wanted) = u16::try_from(*port) else {
+            return Ok(false);
+        };
+        if !self.grants(|grant| grant.may_listen(address, wanted)) {
+            return Ok(false);
+        }
+        let listening = self.forwards.listen(address, wanted, &session.handle()).await;
+        Ok(listening.map(|bound| *port = u32::from(bound)).is_ok())
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.forwards.cancel(address, port))
+    }
+
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        if !self.grants(|grant| grant.agent) {
+            return Ok(false);
+        }
+        let (forwards, run_dir) = (&mut self.forwards, &self.server.paths.run_dir);
+        Ok(self
+            .requests
+            .agent(channel, || forwards.agent(run_dir, &session.handle())))
+    }
+
     async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
-        self.channels.remove(&channel);
+        self.requests.close(channel);
         Ok(())
     }
 
@@ -199,18 +296,13 @@ impl Handler for Connection {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        match self.channels.get_mut(&channel) {
-            Some(opening) if opening.start.is_some() => {
-                let size = Size { columns, rows };
-                opening.terminal = Some(Wanted {
-                    term: term.to_owned(),
-                    size,
-                    modes: modes.to_vec(),
-                });
-                session.channel_success(channel)
-            }
-            _ => session.channel_failure(channel),
-        }
+        let wanted = Wanted {
+            term: term.to_owned(),
+            size: Size { columns, rows },
+            modes: modes.to_vec(),
+        };
+        let given = self.grants(|grant| grant.terminal) && self.requests.terminal(channel, wanted);
+        reply_to(channel, given, session)
     }
 
     async fn env_request(
@@ -220,21 +312,12 @@ impl Handler for Connection {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let harmless = VARIABLES.contains(&name) || name.starts_with("LC_");
-        match self.channels.get_mut(&channel) {
-            // A NUL would end the value early, or the spawn with an error.
-            Some(opening)
-                if harmless && opening.environment.len() < MOST_VARIABLES && !has_nul(name, value) =>
-            {
-                opening.environment.push((name.to_owned(), value.to_owned()));
-                session.channel_success(channel)
-            }
-            _ => session.channel_failure(channel),
-        }
+        let set = self.requests.variable(channel, name, value);
+        reply_to(channel, set, session)
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        self.start(channel, Program::Shell, session).await
+        self.start(channel, Asked::Shell, session).await
     }
 
     async fn exec_request(
@@ -243,8 +326,7 @@ impl Handler for Connection {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.start(channel, Program::Command(command.to_vec()), session)
-            .await
+        self.start(channel, Asked::Command(command), session).await
     }
 
     async fn subsystem_request(
@@ -254,12 +336,16 @@ impl Handler for Connection {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         match name {
-            "sftp" => self.start(channel, Program::Sftp, session).await,
+            "sftp" => self.start(channel, Asked::Sftp, session).await,
             _ => session.channel_failure(channel),
         }
     }
 }
 
-fn has_nul(name: &str, value: &str) -> bool {
-    name.contains('\0') || value.contains('\0')
+fn reply_to(channel: ChannelId, done: bool, session: &mut Session) -> Result<(), russh::Error> {
+    if done {
+        session.channel_success(channel)
+    } else {
+        session.channel_failure(channel)
+    }
 }

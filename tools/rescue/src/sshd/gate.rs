@@ -7,7 +7,8 @@
 //! (`ssh device cat <big`) cannot lock up.
 //!
 //! The thing a reader would get wrong: while output waits for the client's window ([`Gate::starving`]) the valve has
-//! to stay open, because the window is granted by a message that lies behind the data.
+//! to stay open, because the window is granted by a message that lies behind the data. It is then only narrowed, the more
+//! the more waits: one channel may starve for hours (a paused download) while another's input goes to a slow disk.
 
 use std::io;
 use std::pin::Pin;
@@ -16,9 +17,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 /// Bytes of input that may wait for a program before the socket is left alone.
 const BACKLOG: usize = 1 << 20;
+
+/// Pause between two reads of the socket, for each [`BACKLOG`] that waits. A packet of 32 KiB is two reads.
+const PACE: Duration = Duration::from_millis(2);
 
 /// What the socket, the channels and the watcher of one connection share.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ struct State {
     heard: Instant,
     closed: Option<&'static str>,
     authenticated: bool,
+    refused: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -49,6 +55,7 @@ impl Gate {
                 heard: Instant::now(),
                 closed: None,
                 authenticated: false,
+                refused: false,
                 reader: None,
                 writer: None,
             }),
@@ -60,9 +67,11 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `bytes` of input wait for a program.
-    pub fn queued(&self, bytes: usize) {
-        self.state().backlog += bytes;
+    /// `bytes` more of input wait for somebody; how many do now, in all channels.
+    pub fn queued(&self, bytes: usize) -> usize {
+        let mut state = self.state();
+        state.backlog += bytes;
+        state.backlog
     }
 
     /// `bytes` of input were taken by a program, or thrown away because it ended.
@@ -92,7 +101,6 @@ impl Gate {
     }
 
     /// Whether the connection was ended from here.
-    #[cfg(test)]
     pub fn is_closed(&self) -> bool {
         self.state().closed.is_some()
     }
@@ -100,6 +108,16 @@ impl Gate {
     /// The client has shown an authorized key.
     pub fn authenticate(&self) {
         self.state().authenticated = true;
+    }
+
+    /// The client has shown a key that was not taken.
+    pub fn refuse(&self) {
+        self.state().refused = true;
+    }
+
+    /// Whether the client has shown a key that was not taken.
+    pub fn has_refused(&self) -> bool {
+        self.state().refused
     }
 
     /// Whether the client has shown an authorized key.
@@ -121,6 +139,12 @@ impl Gate {
 impl State {
     fn open(&self) -> bool {
         self.backlog < BACKLOG || self.starving > 0
+    }
+
+    /// How long to wait before the next read; about as long as a megabyte of what waits may take to be written.
+    fn pace(&self) -> Duration {
+        let megabytes = u32::try_from(self.backlog / BACKLOG).unwrap_or(u32::MAX);
+        PACE.saturating_mul(megabytes)
     }
 
     fn wake_reader_if_open(&mut self) {
@@ -159,6 +183,7 @@ pub struct Line {
     socket: TcpStream,
     gate: Arc<Gate>,
     was_full: bool,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Line {
@@ -168,6 +193,7 @@ impl Line {
             socket,
             gate,
             was_full: false,
+            pause: None,
         }
     }
 
@@ -184,7 +210,7 @@ impl AsyncRead for Line {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        {
+        let pace = {
             let mut state = self.gate.state();
             if let Some(error) = state.closed() {
                 return Poll::Ready(Err(error));
@@ -194,6 +220,14 @@ impl AsyncRead for Line {
                 state.stalled = true;
                 return Poll::Pending;
             }
+            state.pace()
+        };
+        if pace.is_zero() {
+            self.pause = None;
+        } else {
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(pace)));
+            std::task::ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.socket).poll_read(cx, buf);
@@ -253,6 +287,15 @@ mod tests {
         assert!(gate.state().open());
         drop(starving);
         assert!(!gate.state().open());
+    }
+
+    #[test]
+    fn the_more_waits_the_slower_it_is_read() {
+        let gate = Gate::new();
+        gate.queued(BACKLOG - 1);
+        assert_eq!(gate.state().pace(), Duration::ZERO);
+        gate.queued(7 * BACKLOG + 1);
+        assert_eq!(gate.state().pace(), 8 * PACE);
     }
 
     #[test]

@@ -18,6 +18,13 @@ pub struct Hold {
     _connection: Option<UnixStream>,
 }
 
+impl Hold {
+    /// Holds nothing.
+    pub fn none() -> Hold {
+        Hold { _connection: None }
+    }
+}
+
 /// Tells PID 1 of a session; without PID 1 the session goes on just the same.
 pub async fn take(run_dir: &Path, who: String, kind: SessionKind) -> Hold {
     let asked = timeout(PATIENCE, ask(run_dir, &Request::Hold { who, kind })).await;
@@ -27,11 +34,11 @@ pub async fn take(run_dir: &Path, who: String, kind: SessionKind) -> Hold {
         },
         Ok(Err(error)) => {
             crate::output::complain(&format!("sshd: the boot is not held: {error}"));
-            Hold { _connection: None }
+            Hold::none()
         }
         Err(_) => {
             crate::output::complain("sshd: the boot is not held: init does not answer");
-            Hold { _connection: None }
+            Hold::none()
         }
     }
 }

@@ -8,28 +8,17 @@
 use super::child::{End, Group, Running, Streams, number_of};
 use super::gate::Gate;
 use super::hold::Hold;
+use super::input::{Input, MOST_INPUT, Room};
 use super::pty::{Master, Size};
-use bytes::Bytes;
+use super::pump::{GRACE, Out, Pipe, Source};
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin};
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{sleep, timeout};
-
-/// How long output may be silent after the program's end before it is taken for complete.
-const GRACE: Duration = Duration::from_millis(700);
-
-/// Input that may wait for one program when the gate has to stay open because its output waits as well.
-const MOST_INPUT: usize = 32 << 20;
-
-/// Bytes read from a program at a time.
-const CHUNK: usize = 32 << 10;
+use std::sync::Arc;
+use tokio::process::Child;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 /// What the connection hands over when the client has said what to run.
 #[derive(Debug)]
@@ -38,22 +27,6 @@ pub struct Start {
     pub running: Running,
     /// Keeps the boot from going on, as long as the session lasts.
     pub hold: Hold,
-}
-
-/// What waits for the program's standard input.
-#[derive(Debug)]
-struct Input {
-    gate: Arc<Gate>,
-    state: Mutex<Waiting>,
-    news: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    data: VecDeque<Bytes>,
-    bytes: usize,
-    ended: bool,
-    unwanted: bool,
 }
 
 /// Why the messages of the client came to an end.
@@ -68,11 +41,7 @@ enum Gone {
 /// Serves a channel from its opening to its end.
 pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start: oneshot::Receiver<Start>) {
     let (mut read, write) = channel.split();
-    let input = Input {
-        gate: Arc::clone(&gate),
-        state: Mutex::default(),
-        news: Notify::new(),
-    };
+    let input = Input::new(&gate);
     let terminal = watch::Sender::new(None);
     let group = watch::Sender::new(None);
     let mut messages = pin!(receive(&mut read, &input, &terminal, &group));
@@ -102,7 +71,7 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start
         }
     };
     if gone == Some(Gone::Flooded) {
-        let message = format!("lifeboot: more than {MOST_INPUT} bytes of input wait for this program\n");
+        let message = format!("lifeboot: more than {MOST_INPUT} bytes of input wait\n");
         drop(timeout(GRACE, write.extended_data_bytes(1, message.into_bytes())).await);
         drop(write.close().await);
     }
@@ -126,12 +95,7 @@ async fn receive(
 ) -> Gone {
     while let Some(message) = read.wait().await {
         match message {
-            ChannelMsg::Data { data } => {
-                let waiting = input.add(data);
-                if waiting > MOST_INPUT {
-                    return Gone::Flooded;
-                }
-            }
+            ChannelMsg::Data { data } if input.add(&data) == Room::Gone => return Gone::Flooded,
             ChannelMsg::Eof => input.end(),
             ChannelMsg::Close => return Gone::Closed,
             ChannelMsg::WindowChange {
@@ -176,17 +140,22 @@ async fn program(
     };
     let status = match streams {
         Streams::Terminal(master) => {
+            // A program that cannot be read from any more is waited for all the same.
             let work = async { tokio::join!(waiting, out.pump(Terminal(&master), None)).0 };
-            tokio::select! { status = work => status, never = feed_terminal(input, &master) => never }
+            tokio::select! { status = work => status, never = endless(feed_terminal(input, &master)) => never }
         }
         Streams::Pipes(stdin, stdout, stderr) => {
             let both = async {
-                tokio::join!(out.pump(Pipe(stdout), None), out.pump(Pipe(stderr), Some(1)));
+                // A pipe that cannot be read from any more has ended.
+                drop(tokio::join!(
+                    out.pump(Pipe(stdout), None),
+                    out.pump(Pipe(stderr), Some(1))
+                ));
                 // Told at once: a program may close its output and go on working.
                 drop(write.eof().await);
             };
             let work = async { tokio::join!(waiting, both).0 };
-            tokio::select! { status = work => status, never = feed_pipe(input, stdin) => never }
+            tokio::select! { status = work => status, never = endless(input.feed(stdin)) => never }
         }
     };
     finish(write, handle, status).await;
@@ -213,12 +182,6 @@ async fn finish(
     drop(write.close().await);
 }
 
-/// What output comes from.
-trait Source {
-    /// Some bytes; 0 at the end.
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
-}
-
 struct Terminal<'a>(&'a Master);
 
 impl Source for Terminal<'_> {
@@ -227,167 +190,18 @@ impl Source for Terminal<'_> {
     }
 }
 
-struct Pipe<R>(R);
-
-impl<R: AsyncRead + Unpin> Source for Pipe<R> {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).await
-    }
-}
-
-/// The way out to the client.
-struct Out<'a> {
-    write: &'a ChannelWriteHalf<Msg>,
-    gate: &'a Arc<Gate>,
-    end: watch::Receiver<bool>,
-}
-
-impl Out<'_> {
-    /// Sends all that `source` gives; ends early when the program has ended and nothing comes for a while.
-    async fn pump(&self, mut source: impl Source, extended: Option<u32>) {
-        let mut end = self.end.clone();
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            let read = {
-                let mut reading = pin!(source.read(&mut buffer));
-                let early = tokio::select! {
-                    biased;
-                    read = &mut reading => Some(read),
-                    () = ended(&mut end) => None,
-                };
-                match early {
-                    Some(read) => read,
-                    None => match timeout(GRACE, reading).await {
-                        Ok(read) => read,
-                        Err(_) => return,
-                    },
-                }
-            };
-            match read {
-                Ok(0) | Err(_) => return,
-                Ok(count) => {
-                    let data = buffer
-                        .get(..count)
-                        .map(Bytes::copy_from_slice)
-                        .unwrap_or_default();
-                    if self.send(data, extended).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn send(&self, data: Bytes, extended: Option<u32>) -> Result<(), russh::Error> {
-        let sending = async {
-            match extended {
-                Some(code) => self.write.extended_data_bytes(code, data).await,
-                None => self.write.data_bytes(data).await,
-            }
-        };
-        let mut sending = pin!(sending);
-        let mut starving = None;
-        loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => return sent,
-                () = sleep(Duration::from_millis(50)) => {}
-            }
-            if starving.is_none() && self.write.writable_packet_size().await == 0 {
-                starving = Some(self.gate.starving());
-            }
-        }
-    }
-}
-
-/// Returns when the program has ended.
-async fn ended(end: &mut watch::Receiver<bool>) {
-    drop(end.wait_for(|ended| *ended).await);
-}
-
-/// Feeds a program's standard input and closes it when the client has; never returns, its program ends the session.
-async fn feed_pipe<T>(input: &Input, mut stdin: ChildStdin) -> T {
-    while let Some(data) = input.next().await {
-        let written = stdin.write_all(&data).await;
-        input.done(data.len());
-        if written.is_err() {
-            input.refuse();
-        }
-    }
-    drop(stdin);
+/// Never returns: the end of a program ends its session, not the end of its input.
+async fn endless<T>(feeding: impl Future<Output = ()>) -> T {
+    feeding.await;
     std::future::pending().await
 }
 
 /// Types what the client sends; its end of input is the key that means it.
-async fn feed_terminal<T>(input: &Input, master: &Master) -> T {
+async fn feed_terminal(input: &Input, master: &Master) {
     const END_OF_INPUT: &[u8] = &[4];
     while let Some(data) = input.next().await {
         let written = master.write_all(&data).await;
-        input.done(data.len());
-        if written.is_err() {
-            input.refuse();
-        }
+        input.done(data.len(), written.is_ok());
     }
     crate::output::ignore(master.write_all(END_OF_INPUT).await);
-    std::future::pending().await
-}
-
-impl Input {
-    fn state(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps `data` for the program; how much waits now.
-    fn add(&self, data: Bytes) -> usize {
-        let mut state = self.state();
-        if !state.unwanted {
-            self.gate.queued(data.len());
-            state.bytes += data.len();
-            state.data.push_back(data);
-        }
-        self.news.notify_one();
-        state.bytes
-    }
-
-    fn end(&self) {
-        self.state().ended = true;
-        self.news.notify_one();
-    }
-
-    /// The program reads no more: what waits and what comes is thrown away.
-    fn refuse(&self) {
-        let mut state = self.state();
-        state.unwanted = true;
-        state.data.clear();
-        self.gate.taken(std::mem::take(&mut state.bytes));
-    }
-
-    /// The next piece, which counts as waiting until [`Input::done`]; `None` at the end.
-    async fn next(&self) -> Option<Bytes> {
-        loop {
-            {
-                let mut state = self.state();
-                if let Some(data) = state.data.pop_front() {
-                    return Some(data);
-                }
-                if state.ended {
-                    return None;
-                }
-            }
-            self.news.notified().await;
-        }
-    }
-
-    fn done(&self, bytes: usize) {
-        let mut state = self.state();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        self.gate.taken(bytes);
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        let bytes = self.state().bytes;
-        self.gate.taken(bytes);
-    }
 }

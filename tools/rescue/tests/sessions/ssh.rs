@@ -235,7 +235,13 @@ fn two_sessions_at_once_and_several_in_one_connection() {
         .collect();
     server.init.until_held(5);
     for (n, child) in shared.into_iter().enumerate() {
-        assert_eq!(finish(child).status.code(), i32::try_from(n).ok());
+        let ended = finish(child);
+        assert_eq!(
+            ended.status.code(),
+            i32::try_from(n).ok(),
+            "{}",
+            text(&ended.stderr)
+        );
     }
     first.type_in("still here\n");
     first.until("still here");
@@ -289,10 +295,8 @@ fn a_restarted_server_is_the_same_to_its_clients() {
 }
 
 #[test]
-fn a_subsystem_that_is_not_there_and_forwarding_are_refused() {
+fn a_subsystem_that_is_not_there_is_refused() {
     let server = Server::start();
     let ended = output(server.ssh(&["-s"], &["netconf"]));
     assert!(!ended.status.success());
-    let forward = output(server.ssh(&["-W", "127.0.0.1:1"], &[]));
-    assert!(!forward.status.success());
 }

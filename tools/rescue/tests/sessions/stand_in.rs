@@ -60,6 +60,16 @@ impl StandIn {
         find().unwrap()
     }
 
+    /// Every event of that name so far.
+    pub fn events(&self, name: &str) -> Vec<Event> {
+        let seen = self.seen.lock().unwrap();
+        seen.events
+            .iter()
+            .filter(|event| event.name == name)
+            .cloned()
+            .collect()
+    }
+
     /// Forgets what happened so far.
     pub fn forget_events(&self) {
         self.seen.lock().unwrap().events.clear();
