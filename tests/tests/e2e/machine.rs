@@ -7,9 +7,10 @@ use crate::world::{BOOT, OS, SIGNATURE, pc, serve, tiny_server, wait_for_tiny};
 use anyhow::{Context, Result, ensure};
 use lifeboot_tests::artefacts::tiny_os;
 use lifeboot_tests::fault_server::FaultServer;
-use lifeboot_tests::fixtures::disk::Disks;
-use lifeboot_tests::guest::{Board, Client, Guest, GuestBuilder, Peer};
+use lifeboot_tests::fixtures::disk::{Damage, Disks, PASSPHRASE};
+use lifeboot_tests::guest::{Board, Client, Disk, Guest, GuestBuilder, Peer};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 fn in_rescue(guest: GuestBuilder) -> Result<(Guest, Client)> {
     let mut guest = guest.boot()?;
@@ -192,4 +193,37 @@ fn a_report_has_every_section_and_no_secret() -> Result<()> {
         "{first}"
     );
     guest.passed()
+}
+
+/// A report of a guest with an open LUKS volume: how long it took, and whether the disks are in it.
+fn report_with(name: &str, before: &str) -> Result<(Duration, bool)> {
+    let disks = Disks::new(name)?;
+    let path = disks.luks("volume.img", "data", Damage::None)?;
+    let (guest, client) = in_rescue(pc(name).memory_mb(448).disk(Disk::raw(path)))?;
+    let open = format!("printf %s '{PASSPHRASE}' | cryptsetup open --key-file - /dev/vda volume && {before}");
+    client.run(&[&open])?.success()?;
+    let started = Instant::now();
+    let text = client.run(&["rescue", "report", "--json"])?.success()?.text();
+    let took = started.elapsed();
+    let report: Value = serde_json::from_str(&text).context("report")?;
+    let sections = &report["sections"];
+    ensure!(
+        sections["kernel-log"].get("log").is_some() && sections["status"].get("phase").is_some(),
+        "{}",
+        report["warnings"]
+    );
+    guest.passed()?;
+    Ok((took, sections["disks"].get("disks").is_some()))
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_disk_that_hangs_costs_a_report_only_its_section() -> Result<()> {
+    let (_, has_disks) = report_with("report", "true")?;
+    ensure!(has_disks, "a disk that answers is not in the report");
+    // From here on whatever reads the volume waits for ever and cannot be killed.
+    let (took, has_disks) = report_with("report-hanging-disk", "cryptsetup luksSuspend volume")?;
+    ensure!(!has_disks, "the disk did not hang");
+    ensure!(took < Duration::from_secs(90), "it took {took:?}");
+    Ok(())
 }

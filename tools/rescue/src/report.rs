@@ -116,58 +116,47 @@ fn clean(told: &mut Told) {
         .for_each(|warning| *warning = cut::sentence(warning));
 }
 
+/// A section that is being gathered.
+struct Running {
+    section: &'static Section,
+    child: Option<Child>,
+    answer: Option<anyhow::Result<Told>>,
+}
+
 /// Every section, each by a process of its own, all at once.
 fn gather() -> anyhow::Result<Report> {
     let program = std::env::current_exe().context("this program")?;
     let (sender, receiver) = mpsc::channel();
     let started = Instant::now();
-    let mut running: Vec<Option<Child>> = Vec::new();
+    let mut running: Vec<Running> = Vec::new();
     for (index, section) in sections::ALL.iter().enumerate() {
-        let told = sender.clone();
-        running.push(match begin(&program, section) {
+        let (child, answer) = match begin(&program, section) {
             Ok((child, read)) => {
+                let told = sender.clone();
+                // Whoever gave up does not listen any more.
                 std::thread::spawn(move || drop(told.send((index, read()))));
-                Some(child)
+                (Some(child), None)
             }
-            Err(error) => {
-                drop(told.send((index, Err(error))));
-                None
-            }
+            Err(error) => (None, Some(Err(error))),
+        };
+        running.push(Running {
+            section,
+            child,
+            answer,
         });
     }
-    drop(sender);
-    let mut answers: Vec<Option<anyhow::Result<Told>>> = sections::ALL.iter().map(|_| None).collect();
-    let longest = sections::ALL
-        .iter()
-        .map(|section| section.patience)
-        .max()
-        .unwrap_or_default();
-    while answers.iter().any(Option::is_none) {
-        let Ok((index, told)) = receiver.recv_timeout(longest.saturating_sub(started.elapsed())) else {
+    loop {
+        let silent = running.iter().filter(|one| one.answer.is_none());
+        let Some(patience) = silent.map(|one| one.section.patience).max() else {
             break;
         };
-        if let Some(answer) = answers.get_mut(index) {
-            *answer = Some(told);
+        let left = patience.saturating_sub(started.elapsed());
+        match receiver.recv_timeout(left) {
+            Ok((index, told)) => running[index].answer = Some(told),
+            Err(_) => break,
         }
     }
-    let mut report = Report {
-        made: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs(),
-        version: env!("CARGO_PKG_VERSION"),
-        warnings: Vec::new(),
-        sections: Vec::new(),
-    };
-    for ((section, answer), child) in sections::ALL.iter().zip(answers).zip(&mut running) {
-        let silent = || anyhow::anyhow!("given up after {} s: it hangs", section.patience.as_secs());
-        let told = answer.unwrap_or_else(|| Err(silent()));
-        if let Some(child) = child {
-            end(child);
-        }
-        report.take(section, told);
-    }
-    Ok(report)
+    Ok(Report::of(running))
 }
 
 /// Kills what is left and reaps it if it can be; one that cannot is PID 1's, in the end.
@@ -177,6 +166,25 @@ fn end(child: &mut Child) {
 }
 
 impl Report {
+    fn of(running: Vec<Running>) -> Report {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut report = Report {
+            made: now.as_secs(),
+            version: env!("CARGO_PKG_VERSION"),
+            warnings: Vec::new(),
+            sections: Vec::new(),
+        };
+        for mut one in running {
+            let seconds = one.section.patience.as_secs();
+            let silent = || Err(anyhow::anyhow!("given up after {seconds} s: it hangs"));
+            if let Some(child) = &mut one.child {
+                end(child);
+            }
+            report.take(one.section, one.answer.unwrap_or_else(silent));
+        }
+        report
+    }
+
     fn take(&mut self, section: &Section, told: anyhow::Result<Told>) {
         match told {
             Ok(told) => {

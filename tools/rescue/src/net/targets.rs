@@ -4,6 +4,7 @@ use super::leases::events;
 use super::links::Network;
 use lifeboot_contract::plan::{Plan, Source, Verify};
 use lifeboot_contract::template::{Facts, Template};
+use lifeboot_contract::tunnel::Tunnel;
 use lifeboot_init::stage::fetch::probe::{self, Place};
 
 /// Something to reach.
@@ -184,26 +185,22 @@ fn time_servers(plan: &Plan) -> Vec<String> {
     servers
 }
 
-/// Read by name, so that an image without tunnels needs no word about them.
 fn tunnels(plan: &Plan, facts: &Facts) -> Vec<Target> {
-    let plan = serde_json::to_value(plan).unwrap_or_default();
-    let tunnels = plan
-        .get("tunnels")
-        .and_then(|tunnels| tunnels.as_array())
-        .cloned();
-    let tunnel = |tunnel: &serde_json::Value| {
-        let host = Template::parse(tunnel.get("host")?.as_str()?)
-            .ok()?
-            .expand(facts)
-            .ok()?;
-        let port = u16::try_from(tunnel.get("port")?.as_u64()?).ok()?;
-        Some(Target {
+    let tunnel = |tunnel: &Tunnel| {
+        let kind = match tunnel.host.expand(facts) {
+            Ok(host) => Kind::Ssh {
+                host,
+                port: tunnel.port,
+            },
+            Err(error) => Kind::Unclear(error.to_string()),
+        };
+        Target {
             why: "lifeboot.tunnel=",
-            name: format!("{host}:{port}"),
-            kind: Kind::Ssh { host, port },
-        })
+            name: format!("{}:{}", tunnel.host, tunnel.port),
+            kind,
+        }
     };
-    tunnels.iter().flatten().filter_map(tunnel).collect()
+    plan.tunnels.iter().map(tunnel).collect()
 }
 
 /// HOST, HOST:PORT, [ADDRESS]:PORT or a bare IPv6 address.
@@ -247,7 +244,13 @@ mod tests {
     #[test]
     fn every_address_of_the_plan_is_a_target_and_a_signature_comes_before_its_image() {
         let cmdline = "root=http://boot.lan/{mac}/os root=LABEL=x root=https://h/{serial} lifeboot.ntp=ntp.lan lifeboot.syslog=10.0.0.1";
-        let plan = Plan::make(cmdline, &Default::default(), Facts::default(), "");
+        let mut plan = Plan::make(cmdline, &Default::default(), Facts::default(), "");
+        plan.tunnels.push(Tunnel {
+            user: Template::parse("me").unwrap(),
+            host: Template::parse("bastion.lan").unwrap(),
+            port: 2222,
+            listen: 0,
+        });
         let names: Vec<String> = configured(&plan, &Network::default())
             .into_iter()
             .map(|target| format!("{}: {}", target.why, target.name))
@@ -258,7 +261,8 @@ mod tests {
                 "root=: http://boot.lan/{mac}/os",
                 "root=: https://h/{serial}",
                 "time server: ntp.lan",
-                "lifeboot.syslog=: 10.0.0.1"
+                "lifeboot.syslog=: 10.0.0.1",
+                "lifeboot.tunnel=: bastion.lan:2222"
             ],
             "what is not known is still named"
         );

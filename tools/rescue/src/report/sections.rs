@@ -27,7 +27,7 @@ const fn section(name: &'static str, patience: Duration, gather: fn() -> anyhow:
 const SLOW: Duration = Duration::from_secs(40);
 
 /// All of them.
-pub const ALL: [Section; 12] = [
+pub static ALL: [Section; 12] = [
     section("system", QUICK, system::gather),
     section("firmware", QUICK, hardware::firmware),
     section("power", QUICK, hardware::power),
