@@ -114,7 +114,10 @@ pub fn device_executable(arch: &str) -> Result<PathBuf> {
 /// # Errors
 /// The builder failed; the error has its words.
 pub fn image(board: Board) -> Result<String> {
-    unless_fresh(board, &image_dir(board), &[])
+    // Nobody looks at what the image of a quickly built executable weighs.
+    let quick = ["--level", "3"].map(OsStr::new);
+    let more: &[&OsStr] = if profile() == "device" { &[] } else { &quick };
+    unless_fresh(board, &image_dir(board), more)
 }
 
 /// Builds the image for the PC that has every feature, unless nothing that goes in has changed; returns what the builder said.
