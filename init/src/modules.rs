@@ -244,7 +244,7 @@ fn decompress(path: &str, file: File) -> io::Result<Vec<u8>> {
     match path.rsplit('.').next() {
         Some("xz") => lzma_rust2::XzReader::new(file, true).read_to_end(&mut image)?,
         Some("zst") => {
-            let mut reader = ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?;
+            let mut reader = zstd::stream::read::Decoder::new(file)?;
             reader.read_to_end(&mut image)?
         }
         _ => {

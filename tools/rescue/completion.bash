@@ -22,7 +22,7 @@ _rescue() {
     fi
     case ${COMP_WORDS[1]} in
     boot) options='' values='' takes='' ;;
-    deploy) options='--sha256 --signature --no-verify --size --yes --dry-run --json' values='--sha256 --signature --size' takes='file device' ;;
+    deploy) options='--sha256 --signature --no-verify --bmap --bmap-sha256 --size --yes --dry-run --json' values='--sha256 --signature --bmap --bmap-sha256 --size' takes='file device' ;;
     disks) options='--json' values='' takes='' ;;
     eeprom) options='' values='' takes='words:show' ;;
     fetch) options='--output --sha256 --no-verify' values='--output --sha256' takes='' ;;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod bmap;
 mod power;
 mod refusals;
 mod sources;

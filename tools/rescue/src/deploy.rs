@@ -4,18 +4,19 @@
 //! thing a reader would get wrong: the order of the last steps is what keeps half an image from being booted - proof, read back,
 //! then the first megabyte.
 //!
-//! Files in reading order: `target` which disk, `source` where the bytes come from, `job` what they become, `format` and `unpack`
-//! how they were packed, `write` and `medium` how they get onto the disk, `pipe` and `block` in between, `progress` and `report` what
+//! Files in reading order: `target` which disk, `source` where the bytes come from, `job` what they become, `format`, `unpack` and `zip`
+//! how they were packed, `bmap` which of them mean something, `write` and `medium` how they get onto the disk, `pipe` and `block` in between, `report` what
 //! is seen.
 
+use crate::progress::Progress;
 use crate::{control, output};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use argh::FromArgs;
+use bmap::Bmap;
 use job::{Job, Proof, Purpose};
 use lifeboot_contract::plan::{Plan, Verify};
 use lifeboot_init::stage::fetch::Saved;
 use medium::Medium;
-use progress::Progress;
 use report::Report;
 use source::Source;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
@@ -26,17 +27,18 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use target::Target;
 
-mod block;
-mod format;
+pub mod block;
+pub mod bmap;
+pub mod format;
 mod job;
 mod medium;
-mod pipe;
-mod progress;
+pub mod pipe;
 mod report;
-mod source;
-mod target;
-mod unpack;
-mod write;
+pub mod source;
+pub mod target;
+pub mod unpack;
+pub mod write;
+pub mod zip;
 
 /// What `-` means; `main` makes the one of the other.
 pub const STDIN: &str = "/dev/stdin";
@@ -47,7 +49,7 @@ pub const STDIN: &str = "/dev/stdin";
 #[argh(
     subcommand,
     name = "deploy",
-    note = "SOURCE is an http:// or https:// URL, a file, or - for standard input: raw,\nor packed with gzip, xz, zstd or bzip2, which its first bytes tell. It must\nprove itself as it is served, packed: by SOURCE.minisig of a key in the\nimage, by --sha256, or not at all with --no-verify. The proof of what is\nstreamed is only known at its end, so the disk has no partition table from\nthe first write to the last check: the first megabyte is written last, after\neverything else was read back from the disk. Power may fail at any moment.\n\nA disk that is mounted, open or too small is refused before anything is\nwritten. A cut connection is resumed. If it ends with an error, it says\nwhether the disk was touched; run it again.\n\nA session that ends takes the command with it; over a bad link start it with\nsetsid and look at its output in a file.",
+    note = "SOURCE is an http:// or https:// URL, a file, or - for standard input: raw,\nor packed with gzip, xz, zstd, bzip2 or zip (one file called .img, or one\nfile), which its first bytes tell. It must\nprove itself as it is served, packed: by SOURCE.minisig of a key in the\nimage, by --sha256, or not at all with --no-verify. The proof of what is\nstreamed is only known at its end, so the disk has no partition table from\nthe first write to the last check: the first megabyte is written last, after\neverything else was read back from the disk. Power may fail at any moment.\n\nA disk that is mounted, open or too small is refused before anything is\nwritten. A cut connection is resumed. If it ends with an error, it says\nwhether the disk was touched; run it again.\n\nA session that ends takes the command with it; over a bad link start it with\nsetsid and look at its output in a file.",
     example = "See what would happen, and that the signature is there:\n$ {command_name} --dry-run http://boot.example/pi.img.zst /dev/mmcblk0\nDo it; model, serial and size are shown and confirmed:\n$ {command_name} http://boot.example/pi.img.zst /dev/mmcblk0\nFrom your own machine, through ssh:\n$ ssh root@device {command_name} --yes --sha256 9f86d0… - /dev/sda <pi.img.xz\nFor a script:\n$ {command_name} --yes --json http://boot.example/pi.img.xz /dev/nvme0n1"
 )]
 pub struct Deploy {
@@ -60,6 +62,12 @@ pub struct Deploy {
     /// write whatever comes
     #[argh(switch)]
     no_verify: bool,
+    /// write only what a bmap says that the image has: a file, a URL, or beside for SOURCE.bmap; proved by its own .minisig unless --bmap-sha256 or --no-verify is given
+    #[argh(option, arg_name = "file")]
+    bmap: Option<String>,
+    /// the SHA-256 of the bmap
+    #[argh(option, arg_name = "hex")]
+    bmap_sha256: Option<String>,
     /// bytes of the unpacked image: refused early when the disk is smaller, and late when it is not so many
     #[argh(option, arg_name = "bytes")]
     size: Option<u64>,
@@ -103,9 +111,17 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
         plan: &plan,
         source,
         target,
+        bmap: None,
         progress: Arc::new(Progress::new()),
         report: Report::new(&options.source),
     };
+    if let Some(place) = &options.bmap {
+        let verify = match verification_of_bmap(options) {
+            Ok(verify) => verify,
+            Err(what) => return usage(&what),
+        };
+        deployment.bmap = Some(Arc::new(deployment.read_bmap(place, verify)?));
+    }
     deployment.report.about(&deployment.target);
     if options.dry_run {
         deployment.dry()?;
@@ -138,6 +154,15 @@ fn verification(options: &Deploy) -> Result<Verify, String> {
         None if options.source == STDIN && options.signature.is_none() => Err(
             "standard input has no signature beside it: give --sha256, --signature or --no-verify".to_owned(),
         ),
+        None => Ok(Verify::Required),
+    }
+}
+
+/// What a bmap must satisfy: a forged one would leave out what the image needs to be zeros.
+fn verification_of_bmap(options: &Deploy) -> Result<Verify, String> {
+    match &options.bmap_sha256 {
+        Some(hex) => Verify::parse(&format!("sha256:{}", hex.to_lowercase())),
+        None if options.no_verify => Ok(Verify::Off),
         None => Ok(Verify::Required),
     }
 }
@@ -184,6 +209,7 @@ struct Deployment<'a> {
     plan: &'a Plan,
     source: Source,
     target: Target,
+    bmap: Option<Arc<Bmap>>,
     progress: Arc<Progress>,
     report: Report,
 }
@@ -197,7 +223,26 @@ impl Deployment<'_> {
         let disk = (self.target.disk.device.as_str(), self.target.disk.size);
         let mut job = Job::new(purpose, proof, disk, Arc::clone(&self.progress));
         job.size = self.options.size;
+        job.bmap = self.bmap.clone();
         job
+    }
+
+    /// Reads the bmap and checks it, whole before anything is written.
+    fn read_bmap(&self, place: &str, verify: Verify) -> anyhow::Result<Bmap> {
+        let beside = format!("{}.bmap", self.options.source);
+        let place = match place {
+            "beside" => &beside,
+            place => place,
+        };
+        let mut plan = self.plan.clone();
+        plan.verify = verify;
+        let mut text = source::Little::new(bmap::LONGEST);
+        Source::parse(place, None, &plan)?.give(&plan, &mut text, &self.progress)?;
+        let bmap = Bmap::parse(&text.bytes).map_err(|what| anyhow!("{place}: {what}"))?;
+        match self.target.too_small(bmap.image) {
+            Some(refusal) => bail!(refusal),
+            None => Ok(bmap),
+        }
     }
 
     /// Says what would be done.

@@ -20,6 +20,7 @@ mod help;
 mod machine;
 mod net;
 mod output;
+mod progress;
 mod prompt;
 mod ps1;
 mod reboot;

@@ -17,8 +17,9 @@ fn each_packing_lands_the_same_image_from_a_server_and_through_ssh() -> Result<(
     for program in ["gzip", "xz", "bzip2"] {
         process::run(program, ["-k", "-1", &name])?;
     }
+    process::run("zip", ["-q", "-1", "-j", &format!("{name}.zip"), &name])?;
     let (guest, client) = world.boot("deploy of every packing")?;
-    for suffix in ["", ".gz", ".xz", ".bz2", ".zst"] {
+    for suffix in ["", ".gz", ".xz", ".bz2", ".zst", ".zip"] {
         let path = format!("/card.img{suffix}");
         let file = world.disks.dir().join(&path[1..]);
         world.server.serve_file(&path, &file)?;

@@ -1,5 +1,7 @@
 //! How a source is packed, by its first bytes and never by its name: a wrong guess would be written to a disk.
 
+use super::zip;
+
 /// As many bytes as are looked at.
 pub const LOOKED_AT: usize = 4096;
 
@@ -16,6 +18,8 @@ pub enum Format {
     Zstd,
     /// bzip2.
     Bzip2,
+    /// One file in a zip archive.
+    Zip,
 }
 
 impl Format {
@@ -45,6 +49,8 @@ impl Format {
                 0x59,
                 ..,
             ] => Format::Bzip2,
+            // The second has nothing in it, which is better said than written to a disk.
+            [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Format::Zip,
             _ => Format::Raw,
         })
     }
@@ -57,15 +63,18 @@ impl Format {
             Format::Xz => "xz",
             Format::Zstd => "zstd",
             Format::Bzip2 => "bzip2",
+            Format::Zip => "zip",
         }
     }
 
     /// The least number of bytes that come out, where the first bytes tell: a server's word for how long a raw image is, or the
-    /// content size in the header of the first zstd frame (RFC 8878, 3.1.1.1).
+    /// content size in the header of the first zstd frame (RFC 8878, 3.1.1.1), or the length before the image in a zip archive.
     pub fn unpacked(self, first: &[u8], total: Option<u64>) -> Option<u64> {
         match self {
             Format::Raw => total,
             Format::Zstd => zstd_content(first),
+            // Why it would not be taken is said by whoever looks closer.
+            Format::Zip => zip::look(first).unwrap_or_default(),
             _ => None,
         }
     }
@@ -73,10 +82,7 @@ impl Format {
 
 /// What is often given by mistake. A disk never begins like that.
 const FOREIGN: [(&[u8], &str); 14] = [
-    (
-        b"PK\x03\x04",
-        "a zip archive; unpack it first, or pack the image with xz or zstd",
-    ),
+    (b"PK\x07\x08", "a part of a split zip archive; unpack it first"),
     (b"7z\xBC\xAF\x27\x1C", "a 7z archive; unpack it first"),
     (b"Rar!\x1A\x07", "a rar archive; unpack it first"),
     (
@@ -140,6 +146,7 @@ mod tests {
             (b"\x28\xb5\x2f\xfd\x24", Format::Zstd),
             (b"\x52\x2a\x4d\x18\x04", Format::Zstd),
             (b"BZh91AY&SY", Format::Bzip2),
+            (b"PK\x03\x04", Format::Zip),
             (b"BZh is how a text may begin", Format::Raw),
             (b"\xeb\x63\x90", Format::Raw),
             (b"", Format::Raw),
@@ -151,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_no_disk_is_not_taken_for_a_raw_one() {
         for first in [
-            &b"PK\x03\x04"[..],
+            &b"PK\x07\x08PK\x03\x04"[..],
             b"QFI\xfb\0",
             b"<!DOCTYPE html>",
             b"untrusted comment: x",

@@ -1,12 +1,14 @@
 //! What the bytes of a source become: looked at, then unpacked by one thread and written by another.
 
 use super::block::Block;
+use super::bmap::Bmap;
 use super::format::{Format, LOOKED_AT};
 use super::medium::Medium;
 use super::pipe;
-use super::progress::Progress;
 use super::unpack;
-use super::write::{CHUNK, Landed, Watch as _, Writer, fill};
+use super::write::{CHUNK, Landed, Writer, fill};
+use super::zip;
+use crate::progress::{Progress, Watch as _};
 use anyhow::{anyhow, bail};
 use lifeboot_init::stage::fetch::Sink;
 use std::io;
@@ -57,6 +59,8 @@ pub struct Job {
     pub device: String,
     pub room: u64,
     pub medium: Option<Arc<Medium>>,
+    /// What of the image means something, where that is known.
+    pub bmap: Option<Arc<Bmap>>,
     pub progress: Arc<Progress>,
     /// Whether anything was written.
     pub touched: Arc<AtomicBool>,
@@ -85,6 +89,7 @@ impl Job {
             device: device.to_owned(),
             room,
             medium: None,
+            bmap: None,
             progress,
             touched: Arc::default(),
             found: None,
@@ -153,7 +158,10 @@ impl Job {
         }
         let (sender, receiver) = pipe::new();
         let (format, progress) = (found.format, Arc::clone(&self.progress));
-        let writing = spawn("write", move || write(format, receiver, &medium, &progress))?;
+        let bmap = self.bmap.clone();
+        let writing = spawn("write", move || {
+            write(format, receiver, Writer::new(&medium, bmap), &progress)
+        })?;
         // The first bytes find a reader, or the reason why there is none is told by the thread.
         let _taken = sender.bytes(std::mem::take(&mut self.first));
         self.running = Some(Running { sender, writing });
@@ -166,8 +174,12 @@ impl Job {
         }
         let format = Format::of(&self.first).map_err(|what| anyhow!("it is {what}"))?;
         let whole = Some(self.came).filter(|came| *came < LOOKED_AT as u64);
+        if format == Format::Zip {
+            zip::look(&self.first)?;
+        }
         let source = self.total.or(whole);
-        let image = format.unpacked(&self.first, source).max(self.size);
+        let mapped = self.bmap.as_ref().map(|bmap| bmap.image);
+        let image = format.unpacked(&self.first, source).max(self.size).max(mapped);
         if format == Format::Raw && self.proof == Proof::Length && self.total.or(self.size).is_none() {
             bail!(
                 "nobody says how long it is, and without a proof its end could be a cut; give --size, --sha256 or --signature"
@@ -273,7 +285,7 @@ fn outcome<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
 fn write(
     format: Format,
     receiver: pipe::Receiver,
-    medium: &Medium,
+    mut writer: Writer<'_>,
     progress: &Progress,
 ) -> anyhow::Result<Landed> {
     let (full, chunks) = mpsc::sync_channel::<Block>(CHUNKS);
@@ -292,7 +304,6 @@ fn write(
         }
         Ok(())
     })?;
-    let mut writer = Writer::new(medium);
     for mut chunk in chunks {
         if chunk.filled == 0 {
             continue;

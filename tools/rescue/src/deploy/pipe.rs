@@ -9,6 +9,9 @@ use std::sync::mpsc;
 /// Pieces under way. Those of a fetch have at most 256 KiB.
 const PIECES: usize = 16;
 
+/// What is told of a source that did not come to its end.
+pub const BROKE_OFF: &str = "the source broke off";
+
 enum Piece {
     Bytes(Vec<u8>),
     End,
@@ -60,10 +63,7 @@ impl Read for Receiver {
                 Ok(Piece::Bytes(bytes)) => self.current = bytes,
                 Ok(Piece::End) => self.ended = true,
                 Err(_) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::ConnectionAborted,
-                        "the source broke off",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, BROKE_OFF));
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! What came of it, for people and for programs.
 
 use super::job::Found;
-use super::progress::clock;
 use super::target::Target;
 use super::write::Landed;
 use crate::disks::{self, Disk, human};
+use crate::progress::clock;
 use anyhow::Context as _;
 use lifeboot_init::stage::fetch::Saved;
 use lifeboot_init::stage::verify::How;

@@ -1,6 +1,6 @@
 //! Where an image comes from: a server, a file, standard input.
 
-use super::progress::Progress;
+use crate::progress::Progress;
 use anyhow::{Context as _, anyhow};
 use lifeboot_contract::control::Report;
 use lifeboot_contract::event::{Event, Failure, Level};
@@ -11,7 +11,7 @@ use lifeboot_init::report::{Reporter, Sink};
 use lifeboot_init::stage::fetch::{self, Limits, Saved};
 use lifeboot_init::stage::verify::TrustedKeys;
 use std::fs::File;
-use std::io::{Read as _, stdin};
+use std::io::{self, Read as _, stdin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,6 +108,37 @@ impl Source {
                 let (name, mut input) = ("standard input", stdin().lock());
                 fetch::from_reader(plan, (name, None), &mut input, text.as_deref(), &keys, sink).map_err(said)
             }
+        }
+    }
+}
+
+/// A source that is kept whole, and so must be little.
+pub struct Little {
+    longest: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Little {
+    /// Nothing has come.
+    pub fn new(longest: u64) -> Little {
+        Little {
+            longest,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+impl fetch::Sink for Little {
+    fn begin(&mut self, _: Option<u64>) -> io::Result<()> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        match self.bytes.len() as u64 > self.longest {
+            true => Err(io::Error::other(format!("longer than {} bytes", self.longest))),
+            false => Ok(()),
         }
     }
 }

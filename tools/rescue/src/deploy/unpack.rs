@@ -1,21 +1,25 @@
-//! Unpacking as the bytes come: xz and zstd here, gzip and bzip2 by the image's own programs.
+//! Unpacking as the bytes come: here, but for bzip2, which the image has a program for.
 //!
 //! None of them ends well on a source that is cut: a raw one is told by its length, the others by their own marks.
 
 use super::format::Format;
 use super::pipe::Receiver;
+use super::zip::Zip;
 use crate::tool;
 use anyhow::Context as _;
+use flate2::bufread::MultiGzDecoder;
 use lifeboot_init::stage::fetch::mem_available;
 use lzma_rust2::XzReader;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
 use std::thread::JoinHandle;
+use zstd::stream::read::Decoder;
 
 /// The largest window of zstd that is taken, `zstd --long=27`; what memory there is may be less.
 const LARGEST_WINDOW: u64 = 128 << 20;
+
+/// Bytes that a decoder looks at without asking for more.
+const PIECE: usize = 64 << 10;
 
 /// The bytes of the image.
 ///
@@ -30,71 +34,19 @@ pub fn reader(format: Format, source: Receiver) -> anyhow::Result<Box<dyn Read +
             let kib = u32::try_from(memory >> 10).unwrap_or(u32::MAX);
             Box::new(XzReader::new_mem_limit(BufReader::new(source), true, kib))
         }
-        Format::Zstd => Box::new(Zstd::new(source, memory.min(LARGEST_WINDOW))),
-        Format::Gzip => Box::new(Program::start("gunzip", source)?),
+        Format::Zstd => Box::new(zstd(source, memory.min(LARGEST_WINDOW))?),
+        Format::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(PIECE, source))),
+        Format::Zip => Box::new(Zip::new(source)),
         Format::Bzip2 => Box::new(Program::start("bunzip2", source)?),
     })
 }
 
-/// Frame after frame, as `zstd -d` takes them; the decoder itself knows one.
-struct Zstd<R> {
-    source: BufReader<R>,
-    decoder: FrameDecoder,
-    within: bool,
-}
-
-impl<R: Read> Zstd<R> {
-    fn new(source: R, largest_window: u64) -> Zstd<R> {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(largest_window);
-        Zstd {
-            source: BufReader::new(source),
-            decoder,
-            within: false,
-        }
-    }
-
-    /// Whether there is another frame.
-    fn next_frame(&mut self) -> io::Result<bool> {
-        if self.source.fill_buf()?.is_empty() {
-            return Ok(false);
-        }
-        match self.decoder.init(&mut self.source) {
-            Ok(()) => self.within = true,
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                length, ..
-            })) => {
-                let skipped = io::copy(&mut (&mut self.source).take(length.into()), &mut io::sink())?;
-                if skipped < length.into() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        Ok(true)
-    }
-}
-
-impl<R: Read> Read for Zstd<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if !self.within {
-                match self.next_frame()? {
-                    true => continue,
-                    false => return Ok(0),
-                }
-            }
-            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(io::Error::other)?;
-            }
-            if self.decoder.can_collect() > 0 {
-                return self.decoder.read(buffer);
-            }
-            self.within = false;
-        }
-    }
+/// Frame after frame, with windows of that many bytes at most.
+fn zstd<R: Read>(source: R, largest_window: u64) -> io::Result<Decoder<'static, BufReader<R>>> {
+    let mut decoder = Decoder::with_buffer(BufReader::with_capacity(PIECE, source))?;
+    // The largest power of two that is no more.
+    decoder.window_log_max(largest_window.max(1 << 10).ilog2())?;
+    Ok(decoder)
 }
 
 /// A program between two pipes.
@@ -196,13 +148,14 @@ mod tests {
     fn unpacked(packed: &[u8]) -> Result<Vec<u8>, String> {
         let (sender, receiver) = pipe::new();
         let format = Format::of(packed).unwrap();
-        let mut reader = reader(format, receiver).unwrap();
         let pieces: Vec<Vec<u8>> = packed.chunks(10_000).map(<[u8]>::to_vec).collect();
         let feeder = std::thread::spawn(move || {
             let taken = pieces.into_iter().all(|piece| sender.bytes(piece));
             taken && sender.end()
         });
         let mut bytes = Vec::new();
+        // Some readers begin to read when they are made.
+        let mut reader = reader(format, receiver).unwrap();
         let read = reader.read_to_end(&mut bytes);
         drop(reader);
         feeder.join().unwrap();
@@ -247,7 +200,7 @@ mod tests {
     #[test]
     fn a_window_that_memory_does_not_allow_is_refused() {
         let frame = packed("zstd", &image());
-        let read = |window| Zstd::new(&frame[..], window).read_to_end(&mut Vec::new());
+        let read = |window| zstd(&frame[..], window).unwrap().read_to_end(&mut Vec::new());
         assert!(read(8 << 20).is_ok());
         assert!(read(64 << 10).is_err());
     }

@@ -4,11 +4,14 @@
 //! the point. Whatever goes wrong before, the power included, leaves a disk that nothing takes for whole.
 
 use super::block::{ALIGN, Block};
+use super::bmap::{Bmap, Watcher};
 use super::medium::{HEAD, Medium};
-use anyhow::{Context as _, bail};
+use crate::progress::Watch;
+use anyhow::{Context as _, anyhow, bail};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher as _;
 use std::io::{ErrorKind, Read};
+use std::sync::Arc;
 
 /// Bytes written, and later read back, at once: the erase block of many cards.
 pub const CHUNK: usize = 4 << 20;
@@ -30,12 +33,6 @@ enum Zeros {
     Written,
 }
 
-/// What sees how far it is.
-pub trait Watch {
-    /// So many bytes of the image are on the disk, or read back.
-    fn at(&self, bytes: u64);
-}
-
 /// The writing side.
 pub struct Writer<'m> {
     medium: &'m Medium,
@@ -45,6 +42,8 @@ pub struct Writer<'m> {
     at: u64,
     sums: Vec<u64>,
     not_written: u64,
+    bmap: Option<Arc<Bmap>>,
+    watcher: Option<Watcher>,
 }
 
 /// All of the image is there but its first megabyte.
@@ -55,13 +54,16 @@ pub struct Landed {
     pub len: u64,
     /// Of them zeros that did not have to be written.
     pub not_written: u64,
+    bmap: Option<Arc<Bmap>>,
 }
 
 impl<'m> Writer<'m> {
-    /// Nothing is written yet.
-    pub fn new(medium: &'m Medium) -> Writer<'m> {
+    /// Nothing is written yet. Where there is a bmap, only what it has is.
+    pub fn new(medium: &'m Medium, bmap: Option<Arc<Bmap>>) -> Writer<'m> {
         Writer {
             medium,
+            watcher: bmap.clone().map(Watcher::new),
+            bmap,
             head: Block::new(HEAD),
             scratch: Block::new(GRAIN),
             zeros: Zeros::Ordered,
@@ -81,6 +83,11 @@ impl<'m> Writer<'m> {
                 self.medium.name()
             );
         }
+        if let Some(watcher) = &mut self.watcher {
+            watcher
+                .pass(chunk.part(0, filled))
+                .map_err(|what| anyhow!(what))?;
+        }
         let length = self.medium.whole_sectors(filled);
         chunk.part_mut(filled, length).fill(0);
         self.sums.push(sum(chunk.part(0, length)));
@@ -90,11 +97,17 @@ impl<'m> Writer<'m> {
             self.head.part_mut(0, from).copy_from_slice(chunk.part(0, from));
             self.head.filled = from;
         }
-        for (from, to, zero) in runs(chunk, from, length) {
-            let at = self.at + from as u64;
-            match zero {
-                true => self.put_zeros(at, to - from)?,
-                false => self.medium.write(at, chunk.part(from, to))?,
+        for (from, to, meant) in meant(self.bmap.as_deref(), self.at, from, length) {
+            if !meant {
+                self.not_written += (to - from) as u64;
+                continue;
+            }
+            for (from, to, zero) in runs(chunk, from, to) {
+                let at = self.at + from as u64;
+                match zero {
+                    true => self.put_zeros(at, to - from)?,
+                    false => self.medium.write(at, chunk.part(from, to))?,
+                }
             }
         }
         self.at = end;
@@ -106,12 +119,16 @@ impl<'m> Writer<'m> {
         if self.at == 0 {
             bail!("the image is empty");
         }
+        if let Some(watcher) = &self.watcher {
+            watcher.finish().map_err(|what| anyhow!(what))?;
+        }
         self.medium.sync()?;
         Ok(Landed {
             head: self.head,
             sums: self.sums,
             len: self.at,
             not_written: self.not_written,
+            bmap: self.bmap,
         })
     }
 
@@ -163,8 +180,12 @@ impl Landed {
             let held = if at == 0 { self.head.filled } else { 0 };
             // It is read back when it is there.
             chunk.part_mut(0, held).copy_from_slice(self.head.part(0, held));
-            if held < length {
-                medium.read(at + held as u64, chunk.part_mut(held, length))?;
+            for (from, to, meant) in meant(self.bmap.as_deref(), at, held, length) {
+                match meant {
+                    true => medium.read(at + from as u64, chunk.part_mut(from, to))?,
+                    // It was zeros in the image, and on the disk it is whatever it is.
+                    false => chunk.part_mut(from, to).fill(0),
+                }
             }
             if sum(chunk.part(0, length)) != *wanted {
                 bail!(
@@ -228,6 +249,23 @@ pub fn fill(chunk: &mut Block, source: &mut dyn Read) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pieces `from..to` of a chunk that lies at `at`, each with whether it means something.
+fn meant(bmap: Option<&Bmap>, at: u64, from: usize, to: usize) -> Vec<(usize, usize, bool)> {
+    let Some(bmap) = bmap else {
+        return if from < to {
+            vec![(from, to, true)]
+        } else {
+            Vec::new()
+        };
+    };
+    let within = |place: u64| usize::try_from(place - at).unwrap_or(to);
+    let split = bmap.split(at + from as u64, at + to as u64);
+    let pieces = split
+        .into_iter()
+        .map(|(from, to, meant)| (within(from), within(to), meant));
+    pieces.collect()
+}
+
 /// The pieces `from..to` of a chunk, each all zeros or not.
 fn runs(chunk: &Block, from: usize, to: usize) -> Vec<(usize, usize, bool)> {
     let mut runs: Vec<(usize, usize, bool)> = Vec::new();
@@ -244,7 +282,7 @@ fn runs(chunk: &Block, from: usize, to: usize) -> Vec<(usize, usize, bool)> {
     runs
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; ALIGN] = [0; ALIGN];
     bytes
         .chunks(ALIGN)
@@ -252,7 +290,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// By which a chunk is known again. Against bad disks, not against people: those the signature is for.
-fn sum(bytes: &[u8]) -> u64 {
+pub fn sum(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()

@@ -168,7 +168,11 @@ fn what_cannot_be_meant_is_refused_before_the_first_write() {
     for (source, total, says) in [
         (vec![1; 5000], Some(large), "too small"),
         (zstd, None, "8388609 bytes and it has 8388608"),
-        ([&b"PK\x03\x04"[..], &[0; 5000]].concat(), Some(5004), "zip"),
+        (
+            [&b"PK\x03\x04\x14\0\x01\0"[..], &[0; 5000]].concat(),
+            Some(5008),
+            "encrypted",
+        ),
         (
             [&b"<!DOCTYPE html>"[..], &[b' '; 5000]].concat(),
             Some(5015),

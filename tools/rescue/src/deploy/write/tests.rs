@@ -45,7 +45,7 @@ fn image(len: usize) -> Vec<u8> {
 }
 
 fn land(medium: &Medium, image: &[u8], zeros: Zeros) -> anyhow::Result<Landed> {
-    let mut writer = Writer::new(medium);
+    let mut writer = Writer::new(medium, None);
     writer.zeros = zeros;
     let mut source = image;
     let mut chunk = Block::new(CHUNK);

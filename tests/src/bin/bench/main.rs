@@ -4,6 +4,8 @@
 //! our fetch beside curl in the same guest.
 #![forbid(unsafe_code)]
 
+mod deploy;
+
 use anyhow::{Context, Result, ensure};
 use lifeboot_tests::artefacts::{
     Os, OsImage, Wanted, device_executable, image_builder, image_dir, keys_dir, prepare, target_dir,
@@ -81,6 +83,10 @@ fn bench() -> Result<()> {
             .flat_map(|board| [(Os::Tiny, *board), (Os::Debian, *board)])
             .collect(),
     })?;
+    if std::env::args().nth(1).as_deref() == Some("deploy") {
+        show(deploy::deploy(Board::PcX86_64)?);
+        return Ok(());
+    }
     println!("\n| What | Measured | To reach |\n|---|---|---|");
     show(sizes()?);
     show(vec![build_time()?]);
@@ -88,6 +94,7 @@ fn bench() -> Result<()> {
     show(pc_boot()?);
     for board in boards {
         show(vec![fetch(board)?]);
+        show(deploy::deploy(board)?);
     }
     Ok(())
 }
@@ -339,26 +346,15 @@ fn fetch(board: Board) -> Result<Row> {
     let bytes = os.squashfs.metadata().context("squashfs")?.len() as f64;
     let mut guest = Guest::on(board, "fetch").memory_mb(1024).processors(2).boot()?;
     let client = guest.wait_ssh(Peer::Rescue, 240)?;
-    bring_curl(board, &client)?;
+    bring_programs(board, &client, "curl")?;
     let url = server.url(OS);
-    let timed = |what: &str| -> Result<f64> {
-        let script = format!(
-            "a=$(cut -d' ' -f1 /proc/uptime); {what} >/dev/null 2>&1 || exit 1; echo $a $(cut -d' ' -f1 /proc/uptime)"
-        );
-        let text = client
-            .run(&[&script])?
-            .success()
-            .with_context(|| what.to_owned())?
-            .text();
-        let times: Vec<f64> = text
-            .split_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        ensure!(times.len() == 2, "{what}: {text}");
-        Ok(times[1] - times[0])
-    };
-    let curl = median_of(|| timed(&format!("chroot /c /usr/bin/curl -s -f -o /dev/null {url}")))?;
-    let ours = median_of(|| timed(&format!("rescue fetch {url}")))?;
+    let curl = median_of(|| {
+        timed(
+            &client,
+            &format!("chroot /c /usr/bin/curl -s -f -o /dev/null {url}"),
+        )
+    })?;
+    let ours = median_of(|| timed(&client, &format!("rescue fetch {url}")))?;
     guest.passed()?;
     Ok((
         format!("{}: fetch with verification, {:.0} MB", board.name(), bytes / 1e6),
@@ -372,9 +368,27 @@ fn fetch(board: Board) -> Result<Row> {
     ))
 }
 
-/// Debian's curl with its libraries under /c of the guest.
-fn bring_curl(board: Board, client: &Client) -> Result<()> {
-    let archive = tiny::packages(board, "curl")?;
+/// Seconds of the guest's own clock that a command takes there.
+fn timed(client: &Client, what: &str) -> Result<f64> {
+    let script = format!(
+        "a=$(cut -d' ' -f1 /proc/uptime); {what} >/dev/null 2>&1 || exit 1; echo $a $(cut -d' ' -f1 /proc/uptime)"
+    );
+    let text = client
+        .run(&[&script])?
+        .success()
+        .with_context(|| what.to_owned())?
+        .text();
+    let times: Vec<f64> = text
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    ensure!(times.len() == 2, "{what}: {text}");
+    Ok(times[1] - times[0])
+}
+
+/// Debian's curl and other packages with their libraries under /c of the guest.
+fn bring_programs(board: Board, client: &Client, packages: &str) -> Result<()> {
+    let archive = tiny::packages(board, packages)?;
     let mut unpack = client.command(
         &[],
         &["mkdir /c && tar -C /c -xf - && mkdir -p /c/dev && mount -o bind /dev /c/dev && cd /c && for l in bin sbin lib lib64; do [ -e $l ] || [ ! -d usr/$l ] || ln -s usr/$l $l; done; chroot /c /usr/bin/curl --version"],

@@ -1,6 +1,5 @@
 //! How far it is: one line that changes on a terminal, else a line now and then.
 
-use super::write::Watch;
 use crate::disks::human;
 use crate::output;
 use std::collections::VecDeque;
@@ -15,6 +14,12 @@ const IN_LOG: Duration = Duration::from_secs(10);
 /// The rate is that of so much time.
 const WINDOW: Duration = Duration::from_secs(8);
 
+/// What sees how far it is.
+pub trait Watch {
+    /// So many bytes are done with.
+    fn at(&self, bytes: u64);
+}
+
 /// What people see, from whichever thread knows more.
 pub struct Progress {
     terminal: bool,
@@ -23,7 +28,7 @@ pub struct Progress {
 
 struct State {
     verb: &'static str,
-    /// Of the source, where it tells; time left is by this.
+    /// Of the source, or where there is none of what is done with; time left is by this.
     total: Option<u64>,
     source: u64,
     image: u64,
