@@ -1,11 +1,12 @@
 //! An HTTP/1.1 server that misbehaves on demand and counts what it sent.
 //!
 //! Listens on loopback only; a guest reaches it through QEMU's user network as 10.0.2.2. What is not told to go wrong is
-//! done properly: keep-alive, HEAD, Range with ETag and If-Range, and TLS in front of it all where asked for. The one thing a reader would get wrong: body bytes are
+//! done properly: keep-alive, HEAD, PUT and POST, Range with ETag and If-Range, and TLS in front of it all where asked for. The one thing a reader would get wrong: body bytes are
 //! counted as they are written (before TLS), so a cut connection may count a little more than the client read.
 
 mod connection;
 mod tls;
+mod upload;
 
 use crate::fixtures::keys::TlsFiles;
 use crate::process::may_fail;
@@ -67,13 +68,26 @@ pub enum Fault {
     },
     /// No Content-Length: the end of the connection is the end of the file.
     NoLength,
+    /// An upload is answered when this many bytes of it have come, and goes on being taken.
+    AnswerAfter {
+        /// Bytes of the body.
+        bytes: u64,
+        /// 200, 500, …
+        code: u16,
+    },
+    /// What an upload is answered with when all of it has come.
+    AnswerAtEnd(u16),
+    /// Of an upload so many bytes are kept, and it is called a success.
+    KeepOnly(u64),
 }
 
 /// What has been asked of a path, and sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// GET and HEAD requests.
+    /// All of them.
     pub requests: u64,
+    /// Uploads that were kept.
+    pub uploads: u64,
     /// Bytes of bodies written.
     pub body_bytes: u64,
     /// First byte asked for by each request that had a Range.
@@ -264,6 +278,14 @@ impl FaultServer {
             .get(path)
             .map(|entry| entry.stats.clone())
             .unwrap_or_default()
+    }
+
+    /// What lies at `path` in memory: what was uploaded.
+    pub fn uploaded(&self, path: &str) -> Option<Vec<u8>> {
+        match self.shared.entries().get(path)?.content.as_ref()? {
+            Content::Memory(bytes) => Some(bytes.to_vec()),
+            Content::File(..) => None,
+        }
     }
 
     /// The port on loopback.

@@ -1,6 +1,6 @@
 # Tab behind 'rescue': commands, options, devices, files.
 # Made from the command line's own description by `UPDATE_DOCS=1 cargo test -p lifeboot-rescue`; a test fails when it is stale.
-_rescue_commands='boot deploy disks eeprom fetch fsck lock log net poweroff reboot report resize status tunnel unlock help'
+_rescue_commands='backup boot deploy disks eeprom fetch fsck lock log net poweroff reboot report resize status tunnel unlock help'
 
 # Block devices: paths, or bare names where something else than a path was begun.
 _rescue_devices() {
@@ -21,6 +21,7 @@ _rescue() {
         return
     fi
     case ${COMP_WORDS[1]} in
+    backup) options='--all-blocks --raw --skip-errors --verify --post --dry-run --json' values='' takes='device file' ;;
     boot) options='' values='' takes='' ;;
     deploy) options='--sha256 --signature --no-verify --bmap --bmap-sha256 --size --yes --dry-run --json' values='--sha256 --signature --bmap --bmap-sha256 --size' takes='file device' ;;
     disks) options='--json' values='' takes='' ;;

@@ -13,7 +13,7 @@ use crate::stage::verify::{Expectation, Finding, How, SEALS, TrustedKeys};
 use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::plan::Plan;
 use pull::{End, Pull};
-use reqwest::Url;
+pub use reqwest::Url;
 use reqwest::blocking::Response;
 use rustix::fs::MemfdFlags;
 use std::fs::File;
@@ -35,6 +35,7 @@ mod signature;
 mod stream;
 
 use http::Http;
+pub use http::tls;
 pub use limits::{ByteLen, Limits, mem_available};
 pub use post::{Question, post};
 pub use stream::{Sink, from_reader, to_sink};
@@ -320,7 +321,7 @@ fn seal(image: &File) -> Result<(), Failure> {
 }
 
 /// The URL as it may be printed: without user name and password.
-fn shown(url: &Url) -> String {
+pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     // Both only fail for URLs that cannot have them.
     if url.set_username("").is_err() || url.set_password(None).is_err() {

@@ -1,6 +1,7 @@
 //! One connection of the server: requests in, answers with their faults out.
 
 use super::tls::Wire;
+use super::upload::{self, Speaks, Uploaded};
 use super::{Content, Entry, Fault, Shared};
 use crate::process::may_fail;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Result, Write};
@@ -14,9 +15,14 @@ const PIECE: u64 = 64 * 1024;
 const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default)]
-struct Request {
+pub(super) struct Request {
     method: String,
-    path: String,
+    pub(super) path: String,
+    /// Of the body that follows.
+    pub(super) length: Option<u64>,
+    pub(super) chunked: bool,
+    /// Whether it waits for a word before it sends the body.
+    pub(super) expects: bool,
     range: Option<(u64, Option<u64>)>,
     if_range: Option<String>,
     close: bool,
@@ -52,6 +58,13 @@ pub(super) fn serve(connection: &TcpStream, shared: &Shared) {
 fn converse(connection: &TcpStream, shared: &Shared) -> Result<()> {
     let mut wire = BufReader::new(Wire::over(connection, shared.tls.as_ref())?);
     while let Some(request) = read_request(&mut wire)? {
+        if matches!(request.method.as_str(), "PUT" | "POST") {
+            match upload::take(&mut wire, shared, &request)? {
+                Uploaded::Said if !request.close => continue,
+                Uploaded::Said => return wire.get_mut().end(),
+                Uploaded::Ended => break,
+            }
+        }
         match answer(wire.get_mut(), connection, shared, &request)? {
             KeepAlive::Yes => {}
             KeepAlive::No => return wire.get_mut().end(),
@@ -59,6 +72,12 @@ fn converse(connection: &TcpStream, shared: &Shared) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl Speaks for BufReader<Wire<'_>> {
+    fn out(&mut self) -> &mut dyn Write {
+        self.get_mut()
+    }
 }
 
 enum KeepAlive {
@@ -93,6 +112,9 @@ fn read_request(reader: &mut impl BufRead) -> Result<Option<Request>> {
         match name.to_ascii_lowercase().as_str() {
             "range" => request.range = parse_range(value),
             "if-range" => request.if_range = Some(value.to_owned()),
+            "content-length" => request.length = value.parse().ok(),
+            "transfer-encoding" => request.chunked = value.eq_ignore_ascii_case("chunked"),
+            "expect" => request.expects = value.eq_ignore_ascii_case("100-continue"),
             "connection" => request.close |= value.eq_ignore_ascii_case("close"),
             _ => {}
         }
@@ -163,13 +185,16 @@ fn status(code: u16) -> Answer {
     }
 }
 
-fn reason(code: u16) -> &'static str {
+pub(super) fn reason(code: u16) -> &'static str {
     match code {
         200 => "OK",
+        201 => "Created",
         206 => "Partial Content",
         302 => "Found",
         404 => "Not Found",
+        413 => "Content Too Large",
         416 => "Range Not Satisfiable",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Status",
     }

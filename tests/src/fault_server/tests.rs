@@ -201,6 +201,45 @@ fn a_connection_serves_several_requests() {
     assert_eq!(server.stats("/none").requests, 1);
 }
 
+#[test]
+fn what_is_put_is_kept_unless_something_goes_wrong() {
+    let put = |server: &FaultServer, body: &str| {
+        ask(
+            server,
+            &format!("PUT /new HTTP/1.1\r\nConnection: close\r\n{body}"),
+        )
+        .0
+    };
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let plain = server(&[]);
+    assert!(put(&plain, chunked).starts_with("HTTP/1.1 201 "));
+    assert_eq!(plain.uploaded("/new").unwrap(), b"abcde");
+    assert!(put(&plain, "Content-Length: 2\r\n\r\nxy").starts_with("HTTP/1.1 201 "));
+    assert_eq!(
+        (plain.uploaded("/new").unwrap(), plain.stats("/new").uploads),
+        (b"xy".to_vec(), 2)
+    );
+    for (fault, status, kept) in [
+        (
+            Fault::Status {
+                code: 413,
+                times: None,
+            },
+            "413",
+            None,
+        ),
+        (Fault::AnswerAtEnd(500), "500", None),
+        (Fault::AnswerAfter { bytes: 3, code: 200 }, "200", None),
+        (Fault::KeepOnly(4), "201", Some(b"abcd".to_vec())),
+    ] {
+        let server = server(&[]);
+        server.fault("/new", fault);
+        let said = put(&server, chunked);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+        assert_eq!(server.uploaded("/new"), kept);
+    }
+}
+
 /// Asks over TLS, trusting `authority`; reads until the server ends the session in order.
 fn ask_over_tls(server: &FaultServer, authority: &TlsFiles, request: &str) -> std::io::Result<Vec<u8>> {
     let mut roots = rustls::RootCertStore::empty();

@@ -14,6 +14,7 @@ rescue: repairs, unlocks and boots this machine
   rescue fsck [DEVICE]         check file systems, change nothing
   rescue fsck --repair DEVICE  repair one
   rescue deploy SOURCE DEVICE  write an image to a disk, checked
+  rescue backup DEVICE TARGET  read a disk into an image
   rescue fetch URL             fetch a file as the boot would, say how it went
 
   rescue net [URL]             what can be reached, and which step fails

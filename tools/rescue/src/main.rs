@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod backup;
 mod boot;
 mod console;
 mod control;
@@ -55,6 +56,7 @@ struct Rescue {
 #[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(subcommand)]
 enum Command {
+    Backup(backup::Backup),
     Boot(boot::Boot),
     Console(console::Console),
     Deploy(deploy::Deploy),
@@ -117,6 +119,10 @@ fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
             .iter_mut()
             .filter(|word| **word == "-")
             .for_each(|word| *word = deploy::STDIN),
+        ["backup", ..] => words
+            .iter_mut()
+            .filter(|word| **word == "-")
+            .for_each(|word| *word = backup::STDOUT),
         _ => {}
     }
     match Rescue::from_args(&["rescue"], &words) {
@@ -127,6 +133,7 @@ fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Backup(options) => backup::run(&options),
         Command::Boot(options) => boot::boot(&options),
         Command::Console(options) => console::run(&options).map(never),
         Command::Deploy(options) => deploy::run(&options),

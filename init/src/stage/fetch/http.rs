@@ -117,7 +117,7 @@ impl Http {
         }
         let mut roots = RootCertStore::empty();
         if url.scheme() == "https" {
-            roots = self.roots(url)?;
+            roots = authorities(&self.limits, url)?;
             clock.settle(self.limits.settle);
         }
         let client = client(roots, &self.limits).map_err(|cause| Failure {
@@ -126,30 +126,47 @@ impl Http {
         })?;
         Ok(kept.get_or_init(|| client))
     }
-
-    fn roots(&self, url: &Url) -> Result<RootCertStore, Failure> {
-        let path = &self.limits.authorities;
-        let mut roots = RootCertStore::empty();
-        // A file that is missing or not PEM gives none, a certificate that cannot be read one less.
-        let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
-        let (count, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-        if count == 0 {
-            let what = format!("{}: no certificate authority in {}", shown(url), path.display());
-            return Err(
-                failure(Stage::Fetch, what).hint("build the image with a bundle of certificate authorities")
-            );
-        }
-        Ok(roots)
-    }
 }
 
-fn client(roots: RootCertStore, limits: &Limits) -> Result<Client, String> {
+fn authorities(limits: &Limits, url: &Url) -> Result<RootCertStore, Failure> {
+    let path = &limits.authorities;
+    let mut roots = RootCertStore::empty();
+    // A file that is missing or not PEM gives none, a certificate that cannot be read one less.
+    let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
+    let (count, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+    if count == 0 {
+        let what = format!("{}: no certificate authority in {}", shown(url), path.display());
+        return Err(
+            failure(Stage::Fetch, what).hint("build the image with a bundle of certificate authorities")
+        );
+    }
+    Ok(roots)
+}
+
+/// What a connection to `url` is encrypted and judged by, for who speaks HTTP there by itself.
+///
+/// # Errors
+/// The image has no certificate authorities.
+pub fn tls(limits: &Limits, url: &Url) -> Result<ClientConfig, Failure> {
+    let roots = authorities(limits, url)?;
+    config(roots).map_err(|cause| Failure {
+        cause: Some(cause),
+        ..failure(Stage::Fetch, "TLS")
+    })
+}
+
+fn config(roots: RootCertStore) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| chain(&error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Ok(config)
+}
+
+fn client(roots: RootCertStore, limits: &Limits) -> Result<Client, String> {
+    let tls = config(roots)?;
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Client::builder()
