@@ -122,7 +122,7 @@ pub fn wait_for<T>(
 }
 
 /// The kernel's partitions and device-mapper names, as one text.
-fn snapshot() -> String {
+pub(crate) fn snapshot() -> String {
     let mut text = fs::read_to_string("/proc/partitions").unwrap_or_default();
     for (device, uuid) in mapped() {
         text.push_str(&format!("{device} {uuid}\n"));

@@ -103,6 +103,27 @@ fn while_the_stick_with_the_key_is_missing_the_passphrase_is_asked_for_and_plugg
     guest.passed()
 }
 
+#[test]
+#[ignore = "make test-all"]
+fn a_second_volume_that_is_missing_does_not_keep_the_first_from_being_asked_for() -> Result<()> {
+    let disks = Disks::new("second-missing")?;
+    let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
+    let mut guest = pc("second LUKS volume missing")
+        .memory_mb(448)
+        .disk(Disk::raw(&volume))
+        .word(format!("root=LABEL={}", luks::LABEL))
+        .word(format!("rd.luks.uuid={}", disk::luks_uuid(&volume)?))
+        .word("rd.luks.uuid=00000000-aaaa-bbbb-cccc-000000000000")
+        .boot()?;
+    guest.wait_event("mount.waiting", BOOT)?;
+    guest.wait_console("Passphrase for /dev/vda", 25)?;
+    ensure!(
+        !guest.has_event("boot.failed")?,
+        "asked for only after the other was given up"
+    );
+    guest.passed()
+}
+
 /// One guest for what is done by hand: booting one takes longer than all of it.
 #[test]
 fn by_hand_keys_and_headers_come_from_other_devices_and_what_is_used_is_not_locked() -> Result<()> {

@@ -8,8 +8,17 @@ use lifeboot_tests::fixtures::disk::{self, Damage, Disks, PASSPHRASE};
 use lifeboot_tests::fixtures::luks;
 use lifeboot_tests::fixtures::tang::{self, Manner, TangServer};
 use lifeboot_tests::guest::{Board, Disk, Guest, GuestBuilder, Peer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// The tiny OS in a volume that is bound to a server.
+fn bound(name: &str) -> Result<(Disks, PathBuf, TangServer)> {
+    let disks = Disks::new(name)?;
+    let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
+    let server = TangServer::start(&disks)?;
+    server.bind(&volume)?;
+    Ok((disks, volume, server))
+}
 
 /// A guest whose root is the tiny OS in that volume.
 fn booting(name: &str, volume: &Path) -> Result<GuestBuilder> {
@@ -29,10 +38,7 @@ fn wait_for_tiny(guest: &mut Guest) -> Result<()> {
 
 #[test]
 fn a_root_bound_to_a_tang_server_boots_without_anybody() -> Result<()> {
-    let disks = Disks::new("tang")?;
-    let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
-    let server = TangServer::start(&disks)?;
-    server.bind(&volume)?;
+    let (_disks, volume, server) = bound("tang")?;
     let mut guest = booting("Tang server there", &volume)?.boot()?;
     let opened = guest.wait_event("unlock.tang", FULL_BOOT)?;
     ensure!(
@@ -57,10 +63,7 @@ fn a_root_bound_to_a_tang_server_boots_without_anybody() -> Result<()> {
 
 #[test]
 fn with_its_tang_server_away_the_passphrase_is_asked_for_at_once_until_the_server_is_back() -> Result<()> {
-    let disks = Disks::new("tang-away")?;
-    let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
-    let server = TangServer::start(&disks)?;
-    server.bind(&volume)?;
+    let (_disks, volume, server) = bound("tang-away")?;
     server.now(Manner::IsAway);
     let mut guest = booting("Tang server away", &volume)?.boot()?;
     let waiting = guest.wait_event("mount.waiting", BOOT)?;
@@ -80,10 +83,7 @@ fn with_its_tang_server_away_the_passphrase_is_asked_for_at_once_until_the_serve
 #[test]
 #[ignore = "make test-all"]
 fn a_tang_server_that_hangs_keeps_nobody_from_unlocking() -> Result<()> {
-    let disks = Disks::new("tang-hangs")?;
-    let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
-    let server = TangServer::start(&disks)?;
-    server.bind(&volume)?;
+    let (_disks, volume, server) = bound("tang-hangs")?;
     server.now(Manner::Hangs);
     let mut guest = booting("Tang server hangs", &volume)?.boot()?;
     guest.wait_event("mount.waiting", BOOT)?;
@@ -183,10 +183,7 @@ fn one_of_two_servers_suffices_where_that_was_agreed() -> Result<()> {
 #[test]
 #[ignore = "make test-all"]
 fn switched_off_no_server_is_asked() -> Result<()> {
-    let disks = Disks::new("tang-off")?;
-    let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
-    let server = TangServer::start(&disks)?;
-    server.bind(&volume)?;
+    let (_disks, volume, server) = bound("tang-off")?;
     let mut guest = booting("Tang off", &volume)?.word("lifeboot.tang=off").boot()?;
     guest.wait_event("mount.waiting", BOOT)?;
     guest.wait_event("network.done", BOOT)?;

@@ -14,10 +14,14 @@ use lifeboot_contract::plan::{FilePlace, Tang};
 use lifeboot_contract::status::LockedVolume;
 use ring::digest::{SHA256, digest};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 mod tang;
+
+/// How often it is looked whether devices have come or somebody has unlocked it.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A volume that waits, with everything the threads need.
 #[derive(Clone)]
@@ -58,10 +62,16 @@ pub(super) fn run(means: &Means) -> Result<(), Failure> {
         reporter,
         ..
     } = means;
-    let mut locked = Vec::new();
+    let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+    let _ends = Ends(wanted.clone());
+    let mut locked: Vec<Locked> = Vec::new();
     for planned in &plan.luks {
         if block::unlocked(&planned.uuid).is_some() {
             continue;
+        }
+        if !locked.is_empty() {
+            // This one may be inside one of those, or far away: they are asked for meanwhile.
+            say_wanted(&locked, reporter);
         }
         let device = block::await_device(&planned.device(), orders, PATIENCE, || activate(reporter))?;
         let volume = Locked {
@@ -71,12 +81,11 @@ pub(super) fn run(means: &Means) -> Result<(), Failure> {
         };
         if !by_key_in_image(&volume, reporter) {
             say_waiting(&volume, reporter);
+            unattended(means, &volume, &wanted);
             locked.push(volume);
         }
     }
-    if !locked.is_empty() {
-        wait(means, locked)?;
-    }
+    wait(locked, orders, reporter);
     // What is on the volumes may itself be made of logical volumes; what is not there yet is waited for where it is needed.
     activate(reporter);
     reporter.report(Report::Waiting(Vec::new()));
@@ -84,22 +93,14 @@ pub(super) fn run(means: &Means) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has the threads and the person try until all are open.
-///
-/// # Errors
-/// Another root was asked for meanwhile.
-fn wait(means: &Means, mut locked: Vec<Locked>) -> Result<(), Failure> {
-    let Means { orders, reporter, .. } = means;
-    let wanted = Wanted(Arc::new(AtomicBool::new(true)));
-    let _ends = Ends(wanted.clone());
-    unattended(means, &locked, &wanted);
+/// Waits until all are open, by whomever.
+fn wait(mut locked: Vec<Locked>, orders: &Orders, reporter: &Reporter) {
     while !locked.is_empty() {
-        let volumes = locked.iter().map(Locked::told).collect();
-        reporter.report(Report::Waiting(volumes));
+        say_wanted(&locked, reporter);
         let open = |volume: &Locked| block::unlocked(&volume.uuid);
-        let is_open = |volume: &Locked| open(volume).is_some();
-        block::wait_for(orders, None, || locked.iter().any(is_open).then_some(()))
-            .ok_or_else(|| block::given_up("waiting for a passphrase"))?;
+        block::wait_for(orders, None, || {
+            locked.iter().any(|volume| open(volume).is_some()).then_some(())
+        });
         locked.retain(|volume| match open(volume) {
             None => true,
             Some(device) => {
@@ -110,7 +111,14 @@ fn wait(means: &Means, mut locked: Vec<Locked>) -> Result<(), Failure> {
             }
         });
     }
-    Ok(())
+}
+
+/// Has consoles and others ask for those that are still locked.
+fn say_wanted(locked: &[Locked], reporter: &Reporter) {
+    let still = locked
+        .iter()
+        .filter(|volume| block::unlocked(&volume.uuid).is_none());
+    reporter.report(Report::Waiting(still.map(Locked::told).collect()));
 }
 
 impl Locked {
@@ -155,58 +163,54 @@ fn say_key_failed(locked: &Locked, place: &FilePlace, what: String, reporter: &R
     reporter.event(event.text(format!("{device}: not unlocked by its key file: {what}")));
 }
 
-/// Starts what needs nobody: one thread for key files on other devices, one for each volume's Tang servers.
-fn unattended(means: &Means, locked: &[Locked], wanted: &Wanted) {
+/// Starts what needs nobody: a thread for a key file on another device, one for Tang servers.
+fn unattended(means: &Means, locked: &Locked, wanted: &Wanted) {
     let reporter = means.reporter;
     let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
         let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         reporter.ignore(name, spawned);
     };
-    let with_key = |volume: &&Locked| volume.key.as_ref().is_some_and(|place| place.device.is_some());
-    let keyed: Vec<Locked> = locked.iter().filter(with_key).cloned().collect();
-    if !keyed.is_empty() {
-        let (wanted, reporter) = (wanted.clone(), reporter.clone());
+    let with_key = locked.key.clone().filter(|place| place.device.is_some());
+    if let Some(place) = with_key {
+        let (locked, wanted, reporter) = (locked.clone(), wanted.clone(), reporter.clone());
         start(
-            "key devices",
-            Box::new(move || key_devices(&keyed, &wanted, &reporter)),
+            "key device",
+            Box::new(move || key_device(&locked, &place, &wanted, &reporter)),
         );
     }
     if means.plan.tang == Tang::On {
-        for volume in locked {
-            let volume = volume.clone();
-            let (wanted, reporter, uplink) = (wanted.clone(), reporter.clone(), means.uplink.clone());
-            start(
-                "tang",
-                Box::new(move || tang::keep_asking(&volume, &wanted, &uplink, &reporter)),
-            );
-        }
+        let (locked, wanted, reporter) = (locked.clone(), wanted.clone(), reporter.clone());
+        let uplink = means.uplink.clone();
+        start(
+            "tang",
+            Box::new(move || tang::keep_asking(&locked, &wanted, &uplink, &reporter)),
+        );
     }
 }
 
-/// Tries the key files whenever devices come or go, until nobody wants it any more.
-fn key_devices(keyed: &[Locked], wanted: &Wanted, reporter: &Reporter) {
-    let silence = Orders::new(mpsc::channel().1);
+/// Tries the key file whenever devices come or go, until nobody wants it any more.
+fn key_device(locked: &Locked, place: &FilePlace, wanted: &Wanted, reporter: &Reporter) {
     let mut said = HashSet::new();
     let mut wrong = HashSet::new();
-    block::wait_for(&silence, None, || {
-        for locked in keyed.iter().filter(|locked| wanted.is(&locked.uuid)) {
-            let Some(place) = &locked.key else { continue };
-            if let Err(what) = by_key(locked, place, &mut wrong)
-                && wanted.is(&locked.uuid)
-                && said.insert((locked.uuid.clone(), what.clone()))
-            {
-                say_key_failed(locked, place, what, reporter);
-            }
+    let mut seen = None;
+    while wanted.is(&locked.uuid) {
+        let now = block::snapshot();
+        if seen.as_ref() != Some(&now)
+            && let Err(what) = by_key(locked, place, &mut wrong)
+            && wanted.is(&locked.uuid)
+            && said.insert(what.clone())
+        {
+            say_key_failed(locked, place, what, reporter);
         }
-        (!keyed.iter().any(|locked| wanted.is(&locked.uuid))).then_some(())
-    });
+        seen = Some(now);
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Opens it by its key file. A key that has been found wrong is not tried again: trying one may itself make devices come and go.
-fn by_key(locked: &Locked, place: &FilePlace, wrong: &mut HashSet<(String, Vec<u8>)>) -> Result<(), String> {
+fn by_key(locked: &Locked, place: &FilePlace, wrong: &mut HashSet<Vec<u8>>) -> Result<(), String> {
     let secret = luks::read_key(place)?;
-    let print = digest(&SHA256, secret.bytes()).as_ref().to_vec();
-    let mark = (locked.uuid.clone(), print);
+    let mark = digest(&SHA256, secret.bytes()).as_ref().to_vec();
     if wrong.contains(&mark) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! The unattended way: asks the Tang servers that a volume of the plan is bound to, again and again, until somebody has unlocked it.
 
-use super::{Locked, Wanted};
+use super::{LOOK, Locked, Wanted};
 use crate::boot::{doubled, jittered};
 use crate::luks::{Key, Outcome, Token};
 use crate::report::{Reporter, chain};
@@ -15,8 +15,6 @@ use std::time::Duration;
 /// Pauses between tries. A server that comes back is found within about a minute.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// How soon it is noticed that somebody else has unlocked it.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Asks until the volume is open or no longer wanted; ends at once when it is bound to no server.
 pub(super) fn keep_asking(locked: &Locked, wanted: &Wanted, uplink: &Uplink, reporter: &Reporter) {
