@@ -3,6 +3,7 @@
 //! `make` builds with [`prepare`]; tests only look. What is expensive and the same for every checkout (OS images, keys) lies in the
 //! user's cache directory under a name made of what went in; the rest lies in the target directory.
 
+pub mod old_openssh;
 mod os_image;
 mod prepare;
 mod qemu;

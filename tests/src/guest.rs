@@ -155,6 +155,21 @@ impl Guest {
         Client::new(&self.dir, self.ssh_port, peer)
     }
 
+    /// A client for another ssh server in the guest, on `port`, which becomes reachable by this.
+    ///
+    /// # Errors
+    /// QEMU does not do it.
+    pub fn client_to(&self, port: u16) -> Result<Client> {
+        let here = builder::free_port()?;
+        let line = format!("hostfwd_add n0 tcp:127.0.0.1:{here}-:{port}");
+        qmp::command(
+            &self.dir,
+            "human-monitor-command",
+            &serde_json::json!({"command-line": line}),
+        )?;
+        Ok(Client::new(&self.dir, here, Peer::FullOs))
+    }
+
     /// Runs a command in the rescue system by ssh.
     ///
     /// # Errors

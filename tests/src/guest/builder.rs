@@ -334,7 +334,7 @@ fn private_dir() -> Result<PathBuf> {
 }
 
 /// A TCP port of loopback that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
     Ok(listener.local_addr().context("loopback")?.port())
 }

@@ -162,12 +162,19 @@ impl Client {
     /// # Errors
     /// The client could not be started or failed.
     pub fn scp(&self, arguments: &[&str], from: &str, to: &str) -> Result<()> {
-        let there = |path: &str| path.replacen("guest:", "root@127.0.0.1:", 1);
         let mut command = Command::new("scp");
-        command.args(self.options()).args(["-P", &self.port.to_string()]);
-        command.args(arguments).arg(there(from)).arg(there(to));
+        command.args(arguments).args(self.scp_arguments(from, to));
         process::run_with(&mut command, b"")?.success().context("scp")?;
         Ok(())
+    }
+
+    /// What `scp` is told for that.
+    pub fn scp_arguments(&self, from: &str, to: &str) -> Vec<String> {
+        let there = |path: &str| path.replacen("guest:", "root@127.0.0.1:", 1);
+        let mut arguments = self.options();
+        arguments.extend(["-P".to_owned(), self.port.to_string()]);
+        arguments.extend([there(from), there(to)]);
+        arguments
     }
 
     /// Runs a batch of `sftp` commands.

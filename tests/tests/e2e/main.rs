@@ -25,6 +25,7 @@ mod raspios;
 mod serving;
 mod shell;
 mod ssh;
+mod ssh_access;
 mod supervision;
 mod tang;
 mod tunnel;

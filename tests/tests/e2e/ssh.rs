@@ -70,6 +70,19 @@ fn authorized_keys_of_each_kind_log_in_and_a_stranger_does_not() -> Result<()> {
 }
 
 #[test]
+fn scp_of_yesterday_moves_a_file_in_both_directions() -> Result<()> {
+    let (guest, client) = rescue("scp -O")?;
+    let disks = Disks::new("scp -O")?;
+    let there = disks.dir().join("there");
+    let back = disks.dir().join("back");
+    std::fs::write(&there, noise(1024 * 1024)).context("noise")?;
+    client.scp(&["-O"], &there.to_string_lossy(), "guest:/tmp/noise")?;
+    client.scp(&["-O"], "guest:/tmp/noise", &back.to_string_lossy())?;
+    same(&there, &back)?;
+    guest.passed()
+}
+
+#[test]
 fn fifty_megabytes_arrive_unchanged_by_scp_in_both_directions() -> Result<()> {
     let (guest, client) = rescue("scp")?;
     let disks = Disks::new("scp")?;

@@ -194,6 +194,7 @@ fn rsync_of_ten_thousand_small_files() {
 }
 
 #[test]
+#[ignore = "make test-all"]
 fn sshfs_mounts_the_device() {
     let server = Server::start();
     let at = server.dir.join("mounted");
