@@ -3,7 +3,8 @@
 //! util-linux's `blkid` does the probing: it knows every file system and partition table there is. What is ours is the waiting:
 //! a device is looked for again only when the kernel's list of them has changed or somebody says so.
 
-pub use crate::sys::block_device::{discard, reread_partitions};
+pub use crate::sys::block_device::{Writes, discard, reread_partitions, writes};
+pub use crate::sys::loop_device::{LoopDevice, attach as attach_loop};
 
 use crate::report::{chain, failure};
 use lifeboot_contract::control::Order;

@@ -29,14 +29,40 @@ pub fn is_here() -> bool {
 /// # Errors
 /// LVM could not be run or understood; what it says of groups that cannot be activated.
 pub fn activate() -> Result<Option<Activated>, String> {
+    activate_with(|| Ok(None))
+}
+
+/// The same, but what is activated refuses writes.
+///
+/// # Errors
+/// As [`activate`].
+pub fn activate_read_only() -> Result<Option<Activated>, String> {
+    activate_with(|| {
+        let report = run_json(lvm(["lvs", "--reportformat", "json", "-o", "vg_name,lv_name"]))?;
+        let names: Vec<String> = rows("lv", report)
+            .iter()
+            .map(|row| format!("\"{}/{}\"", field(row, "vg_name"), field(row, "lv_name")))
+            .collect();
+        let list = names.join(", ");
+        Ok(Some(format!(
+            "activation {{ read_only_volume_list = [ {list} ] }}"
+        )))
+    })
+}
+
+fn activate_with(
+    config: impl FnOnce() -> Result<Option<String>, String>,
+) -> Result<Option<Activated>, String> {
     if !is_here() || !has_members() {
         return Ok(None);
     }
     let before = active();
-    let ended = run(
-        lvm(["vgchange", "--activate", "y", "--autobackup", "n", "--quiet"]),
-        None,
-    )?;
+    let config = config()?;
+    let mut command = lvm(["vgchange", "--activate", "y", "--autobackup", "n", "--quiet"]);
+    if let Some(config) = config {
+        command.args(["--config", &config]);
+    }
+    let ended = run(command, None)?;
     let after = volumes()?;
     let new: Vec<&(String, String)> = after.iter().filter(|(_, path)| !before.contains(path)).collect();
     if new.is_empty() {
@@ -53,6 +79,21 @@ pub fn activate() -> Result<Option<Activated>, String> {
         activated.volumes.push(path.clone());
     }
     Ok(Some(activated))
+}
+
+/// Deactivates one volume.
+///
+/// # Errors
+/// What LVM says: it is in use, above all.
+pub fn deactivate(volume: &str) -> Result<(), String> {
+    let ended = run(
+        lvm(["lvchange", "--activate", "n", "--autobackup", "n", volume]),
+        None,
+    )?;
+    match ended.status.success() {
+        true => Ok(()),
+        false => Err(last_words(&ended)),
+    }
 }
 
 /// Deactivates the groups on these physical volumes.
@@ -97,7 +138,7 @@ fn has_members() -> bool {
 }
 
 /// Paths of the logical volumes that have a device, as `/dev/vg/lv`.
-fn active() -> Vec<String> {
+pub fn active() -> Vec<String> {
     volumes()
         .unwrap_or_default()
         .into_iter()

@@ -4,5 +4,6 @@
 pub mod disk;
 pub mod keys;
 pub mod luks;
+pub mod system;
 pub mod tang;
 pub mod tiny;

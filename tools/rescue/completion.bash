@@ -1,6 +1,6 @@
 # Tab behind 'rescue': commands, options, devices, files.
 # Made from the command line's own description by `UPDATE_DOCS=1 cargo test -p lifeboot-rescue`; a test fails when it is stale.
-_rescue_commands='backup boot deploy disks eeprom fetch fsck lock log net poweroff reboot report resize status tunnel unlock help'
+_rescue_commands='backup boot chroot deploy disks eeprom fetch fsck lock log mount net poweroff reboot report resize status tunnel umount unlock help'
 
 # Block devices: paths, or bare names where something else than a path was begun.
 _rescue_devices() {
@@ -23,6 +23,7 @@ _rescue() {
     case ${COMP_WORDS[1]} in
     backup) options='--all-blocks --raw --skip-errors --verify --post --dry-run --json' values='' takes='device file' ;;
     boot) options='' values='' takes='' ;;
+    chroot) options='--subvolume --read-only' values='--subvolume' takes='device' ;;
     deploy) options='--sha256 --signature --no-verify --bmap --bmap-sha256 --size --yes --dry-run --json' values='--sha256 --signature --bmap --bmap-sha256 --size' takes='file device' ;;
     disks) options='--json' values='' takes='' ;;
     eeprom) options='' values='' takes='words:show' ;;
@@ -30,6 +31,7 @@ _rescue() {
     fsck) options='--repair --json' values='' takes='device' ;;
     lock) options='--json' values='' takes='device' ;;
     log) options='--json --follow --since' values='--since' takes='' ;;
+    mount) options='--list --read-only --at --root-only --subvolume --dry-run --json' values='--at --subvolume' takes='device' ;;
     net) options='--json' values='' takes='' ;;
     poweroff) options='' values='' takes='' ;;
     reboot) options='--to --argument --dry-run' values='--to --argument' takes='' ;;
@@ -37,6 +39,7 @@ _rescue() {
     resize) options='' values='' takes='' ;;
     status) options='--json' values='' takes='' ;;
     tunnel) options='--check --json --serve' values='' takes='' ;;
+    umount) options='--close --lazy' values='' takes='file' ;;
     unlock) options='--all --key-file --header --name --read-only --tang --test --show --json' values='--key-file --header --name' takes='device' ;;
     esac
     if [[ $word == -* ]]; then

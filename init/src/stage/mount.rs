@@ -19,9 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use sys_mount::{Mount, MountFlags, UnmountFlags};
 
+mod in_use;
 mod real_init;
 mod unlock;
 
+use in_use::place_of;
 pub use real_init::executable;
 use real_init::find_init;
 
@@ -183,13 +185,22 @@ pub fn local(means: &Means, id: &BlockId) -> Result<ReadyRoot, Failure> {
         .hint("name its file system in root= and the volume in rd.luks.uuid="));
     }
     devices.load(&kind);
+    // First: what an attempt that was killed has left at /sysroot goes.
+    let mut scaffold = Scaffold::new(reporter);
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    if let Some(place) = place_of(&mounts, &device) {
+        return Err(failure(
+            Stage::Mount,
+            format!("{id} ({}) is mounted at {place}", device.display()),
+        )
+        .hint("type 'rescue umount', or 'umount' with that directory, then 'rescue boot'"));
+    }
     let result = check(&device, &kind)?;
     let done = reporter
         .debug("mount.fsck")
         .with("device", device.display().to_string())
         .with("result", result);
     reporter.event(done);
-    let mut scaffold = Scaffold::new(reporter);
     let (mut flags, data) = options(plan.local.flags.as_deref().unwrap_or_default());
     if plan.local.access == Access::ReadOnly {
         flags |= MountFlags::RDONLY;

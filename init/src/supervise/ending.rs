@@ -1,12 +1,13 @@
 //! The ways out: the real init, a restart, or off.
 
 use super::children::Kind;
-use super::{Ending, Init};
+use super::{Ending, Init, mounts};
 use crate::report::{chain, now_ms, unheeded};
 use crate::stage::handover;
 use crate::sys::restart::restart_with;
 use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::image::RUN;
 use lifeboot_contract::status::Phase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -51,6 +52,8 @@ impl Init {
             self.complain("child.error", format!("events.jsonl: {error}"));
         }
         end_all_processes();
+        // What people have mounted would stay mounted where nobody sees it, and its disks in use for ever.
+        mounts::unmount_disks(&[&root.path, RUN]);
         let watchdog_lives = self.pass_watchdog(root);
         let failed = handover::run(root, &self.reporter());
         // Still here: the machine goes on as a rescue system. The children were ended and reaped on the way out.
@@ -125,7 +128,7 @@ impl Init {
         );
         self.drain();
         end_all_processes();
-        unmount_all();
+        mounts::unmount_disks(&[]);
         rustix::fs::sync();
         if command == RebootCommand::Restart
             && let Some(argument) = self.reboot_argument.take()
@@ -188,22 +191,6 @@ fn all_reaped() -> bool {
             Ok(Some(_)) => {}
             Ok(None) => return false,
             Err(_) => return true,
-        }
-    }
-}
-
-/// Unmounts what is mounted from block devices, the last first, so that nothing is left dirty.
-fn unmount_all() {
-    let table = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let targets: Vec<&str> = table
-        .lines()
-        .filter(|line| line.starts_with("/dev/") || line.starts_with("overlay "))
-        .filter_map(|line| line.split(' ').nth(1))
-        .collect();
-    for target in targets.iter().rev() {
-        if rustix::mount::unmount(*target, rustix::mount::UnmountFlags::empty()).is_err() {
-            let flags = rustix::mount::MountFlags::RDONLY;
-            unheeded(target, rustix::mount::mount_remount(*target, flags, c""));
         }
     }
 }

@@ -43,7 +43,7 @@ struct LoopConfig {
 }
 
 /// A loop device and the descriptor that keeps it.
-pub(crate) struct LoopDevice {
+pub struct LoopDevice {
     /// `/dev/loopN`
     pub path: PathBuf,
     #[expect(
@@ -57,7 +57,7 @@ pub(crate) struct LoopDevice {
 ///
 /// # Errors
 /// The kernel's; EBUSY (another process took the free device first) is tried again.
-pub(crate) fn attach(file: BorrowedFd<'_>, name: &str) -> Result<LoopDevice, Errno> {
+pub fn attach(file: BorrowedFd<'_>, name: &str) -> Result<LoopDevice, Errno> {
     let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     loop {
         let number = free_number(control.as_fd())?;

@@ -16,6 +16,7 @@ mod key_partition;
 mod luks;
 mod lvm;
 mod machine;
+mod mount;
 mod network;
 mod pi3;
 mod pi4;

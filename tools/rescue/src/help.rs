@@ -9,10 +9,10 @@ rescue: repairs, unlocks and boots this machine
   rescue log [--follow]        what has happened since the machine started
 
   rescue disks                 disks, partitions, and what is on them
-  rescue unlock [DEVICE]       open a LUKS device; a waiting boot goes on
-  rescue lock DEVICE           close it again
-  rescue fsck [DEVICE]         check file systems, change nothing
-  rescue fsck --repair DEVICE  repair one
+  rescue unlock [DEVICE]       open a LUKS device; 'rescue lock' closes it
+  rescue fsck [DEVICE]         check file systems; with --repair, mend one
+  rescue mount [--list]        an installed system; 'rescue umount' undoes it
+  rescue chroot [DEVICE]       a shell in it
   rescue deploy SOURCE DEVICE  write an image to a disk, checked
   rescue backup DEVICE TARGET  read a disk into an image
   rescue fetch URL             fetch a file as the boot would, say how it went
@@ -25,8 +25,7 @@ rescue: repairs, unlocks and boots this machine
   rescue reboot [--to TARGET]  restart, from network, sd, usb, nvme or rescue
   rescue poweroff              switch off
 
-'rescue COMMAND --help' tells more and gives examples; most take --json.
-Exit codes: 0 done, 1 could not, 2 wrong usage.";
+'rescue COMMAND --help' tells more. Exit codes: 0 done, 1 could not, 2 usage.";
 
 #[cfg(test)]
 mod tests {

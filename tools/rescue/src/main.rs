@@ -6,6 +6,7 @@
 
 mod backup;
 mod boot;
+mod chroot;
 mod console;
 mod control;
 mod cut;
@@ -19,6 +20,7 @@ mod fsck;
 mod greeting;
 mod help;
 mod machine;
+mod mount;
 mod net;
 mod output;
 mod progress;
@@ -58,6 +60,7 @@ struct Rescue {
 enum Command {
     Backup(backup::Backup),
     Boot(boot::Boot),
+    Chroot(chroot::Chroot),
     Console(console::Console),
     Deploy(deploy::Deploy),
     Disks(disks::Disks),
@@ -67,6 +70,7 @@ enum Command {
     Lock(unlock::Lock),
     Log(boot::Log),
     Net(net::Net),
+    Mount(mount::Mount),
     Pipeline(Pipeline),
     Poweroff(boot::Poweroff),
     Reboot(reboot::Reboot),
@@ -75,6 +79,7 @@ enum Command {
     Sshd(sshd::Sshd),
     Status(boot::StatusOptions),
     Tunnel(tunnel::Tunnel),
+    Umount(mount::Umount),
     Unlock(unlock::Unlock),
 }
 
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         _ if called.is_some_and(|name| name == "modprobe") => Ok(modprobe(rest)),
         Some(word) if word == tty::WORD => tty::run(rest.get(1..).unwrap_or_default()).map(never),
         Some(word) if word == ps1::WORD => ps1::run(rest.get(1..).unwrap_or_default()),
+        Some(word) if word == chroot::WORD => chroot::enter(rest.get(1..).unwrap_or_default()).map(never),
         // Started by the handover, never by people.
         Some(word) if word == "free-initramfs" => {
             Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs()))
@@ -125,8 +131,14 @@ fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
             .for_each(|word| *word = backup::STDOUT),
         _ => {}
     }
-    match Rescue::from_args(&["rescue"], &words) {
-        Ok(rescue) => dispatch(rescue.command),
+    let (words, behind) = chroot::cut(&words);
+    match Rescue::from_args(&["rescue"], words) {
+        Ok(mut rescue) => {
+            if let Command::Chroot(options) = &mut rescue.command {
+                options.with(behind);
+            }
+            dispatch(rescue.command)
+        }
         Err(exit) => early(&exit, words.first().copied().unwrap_or_default()),
     }
 }
@@ -135,6 +147,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Backup(options) => backup::run(&options),
         Command::Boot(options) => boot::boot(&options),
+        Command::Chroot(options) => chroot::run(&options),
         Command::Console(options) => console::run(&options).map(never),
         Command::Deploy(options) => deploy::run(&options),
         Command::Disks(options) => disks::run(&options),
@@ -144,6 +157,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Lock(options) => unlock::run_lock(&options),
         Command::Log(options) => boot::log(&options),
         Command::Net(options) => net::run(&options),
+        Command::Mount(options) => mount::run(&options),
         Command::Pipeline(Pipeline {}) => Ok(lifeboot_init::boot::run().map(never)?),
         Command::Poweroff(options) => boot::poweroff(&options),
         Command::Reboot(options) => reboot::run(&options),
@@ -152,6 +166,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sshd(options) => sshd::run(options),
         Command::Status(options) => boot::status(&options),
         Command::Tunnel(options) => tunnel::run(&options),
+        Command::Umount(options) => mount::umount(&options),
         Command::Unlock(options) => unlock::run(&options),
     }
 }

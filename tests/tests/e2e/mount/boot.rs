@@ -1,0 +1,80 @@
+//! What is mounted, and the ways out: the boot, the handover, switching off.
+
+use super::{UUID, logged_in, mounted};
+use crate::world::{FULL_BOOT, pc, pc_booting_from, tiny_server, wait_for_tiny};
+use anyhow::{Result, ensure};
+use lifeboot_tests::fixtures::disk::Disks;
+use lifeboot_tests::fixtures::system::System;
+use lifeboot_tests::guest::Disk;
+use lifeboot_tests::process;
+use std::path::Path;
+
+const SYSTEM: System<'static> = System {
+    name: "Test 1",
+    fstab: "",
+    uuid: UUID,
+};
+
+/// Whether its journal has nothing to replay.
+fn is_clean(image: &Path) -> Result<bool> {
+    let said = process::run("dumpe2fs", ["-h", &image.to_string_lossy()])?;
+    Ok(said.contains("state:         clean") && !said.contains("needs_recovery"))
+}
+
+#[test]
+fn a_root_that_is_mounted_for_repair_is_not_booted_until_it_is_unmounted() -> Result<()> {
+    let disks = Disks::new("mounted-root")?;
+    let path = SYSTEM.ext4(&disks, "root.img")?;
+    let builder = pc("mounted root")
+        .disk(Disk::raw(path))
+        .word(format!("root=UUID={UUID}"));
+    let (mut guest, client) = logged_in(builder.word("rd.break=mount"))?;
+    client.run(&["rescue", "mount"])?.success()?;
+    client.run(&["rescue", "boot"])?.success()?;
+    let failed = guest.wait_event("boot.failed", FULL_BOOT)?;
+    ensure!(
+        failed.str("what").contains("is mounted at /mnt"),
+        "{}",
+        failed.str("what")
+    );
+    client.run(&["rescue", "umount"])?.success()?;
+    client.run(&["rescue", "boot"])?.success()?;
+    guest.wait_event("handover.start", FULL_BOOT)?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn the_handover_unmounts_what_people_have_mounted() -> Result<()> {
+    let disks = Disks::new("handover")?;
+    let path = SYSTEM.ext4(&disks, "root.img")?;
+    let (server, _os) = tiny_server()?;
+    let builder = pc_booting_from(&server, "handover with a mount").disk(Disk::raw(&path));
+    let (mut guest, client) = logged_in(builder.word("rd.break=fetch"))?;
+    client
+        .run(&["rescue mount && touch /mnt/root/written"])?
+        .success()?;
+    ensure!(!is_clean(&path)?, "mounted, it should not look clean");
+    client.run(&["rescue", "boot"])?.success()?;
+    let up = wait_for_tiny(&mut guest)?;
+    ensure!(!up.str("mounts").contains("/mnt"), "{}", up.str("mounts"));
+    ensure!(is_clean(&path)?, "the disk was left as after a loss of power");
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn switching_off_from_a_chroot_leaves_a_clean_disk() -> Result<()> {
+    let disks = Disks::new("poweroff")?;
+    let path = SYSTEM.ext4(&disks, "root.img")?;
+    let (mut guest, client) = logged_in(pc("poweroff in a chroot").disk(Disk::raw(&path)))?;
+    let mut session = client.converse(&["rescue", "chroot"])?;
+    session.expect("Ctrl-D", 60)?;
+    session.send("echo x >/root/written; echo done\n")?;
+    session.expect("done", 30)?;
+    ensure!(mounted(&client, "/mnt")?.len() > 3);
+    client.run(&["rescue", "poweroff"])?.success()?;
+    guest.wait_exit(60)?;
+    ensure!(is_clean(&path)?, "the disk was left as after a loss of power");
+    guest.passed()
+}

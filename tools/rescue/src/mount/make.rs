@@ -1,0 +1,320 @@
+//! Doing what a [`Plan`] says: mounting, noting it, and telling what came of it.
+
+use super::attach::{self, Refused, Root, Wanted};
+use super::options::Options;
+use super::plan::{LeftOut, Plan, Step, What};
+use super::state::{By, Held, Placed};
+use super::table;
+use anyhow::{Context as _, bail};
+use lifeboot_init::block::{Writes, writes};
+use rustix::fs::OFlags;
+use serde::Serialize;
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A mount that stands.
+#[derive(Debug, Serialize)]
+pub struct Made {
+    /// `/mnt/boot`
+    pub target: PathBuf,
+    /// `/dev/vda1`, or a directory.
+    pub source: String,
+    /// `ext4`; none for a directory.
+    pub fs: Option<String>,
+    /// As mount(8) would say them.
+    pub options: String,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// `Debian GNU/Linux 13 (trixie) on /dev/vda2`
+    pub title: String,
+    /// `/mnt`
+    pub at: PathBuf,
+    /// Whether the root can be written.
+    pub read_only: bool,
+    /// In the order of mounting.
+    pub mounts: Vec<Made>,
+    /// What is not mounted.
+    pub left_out: Vec<LeftOut>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// What would come of a plan.
+    pub fn rehearsed(title: String, at: &Path, plan: Plan) -> Report {
+        let place = |step: &Step| match step.target.trim_start_matches('/') {
+            "" => at.to_owned(),
+            inside => at.join(inside),
+        };
+        let mounts: Vec<Made> = plan
+            .steps
+            .iter()
+            .map(|step| made(place(step), &step.what, &step.options))
+            .collect();
+        Report {
+            title,
+            at: at.to_owned(),
+            read_only: plan.steps.first().is_some_and(|root| root.options.read_only),
+            mounts,
+            left_out: plan.left_out,
+            notes: plan.notes,
+        }
+    }
+}
+
+/// A system about to be mounted.
+pub struct Work<'a> {
+    /// For people.
+    pub title: String,
+    /// Where.
+    pub at: &'a Path,
+    /// Who asks.
+    pub by: By,
+    /// What to do.
+    pub plan: Plan,
+}
+
+impl Work<'_> {
+    /// Mounts.
+    ///
+    /// # Errors
+    /// The root cannot be mounted; everything else is only left out.
+    pub fn carry_out(self, held: &mut Held) -> anyhow::Result<Report> {
+        let mut steps = self.plan.steps.into_iter();
+        let first = steps
+            .next()
+            .with_context(|| format!("{}: nothing to mount", self.title))?;
+        let mut report = Report {
+            title: self.title,
+            at: self.at.to_owned(),
+            read_only: first.options.read_only,
+            mounts: Vec::new(),
+            left_out: self.plan.left_out,
+            notes: self.plan.notes,
+        };
+        let place = attach::empty_place(self.at)?;
+        held.state.systems.push(Placed {
+            at: self.at.to_owned(),
+            title: report.title.clone(),
+            device: made(PathBuf::new(), &first.what, &first.options).source,
+            mount: None,
+            by: self.by,
+            binds: Vec::new(),
+            sessions: Vec::new(),
+        });
+        held.save()?;
+        let (mount, options) = match stand(&first, place.as_fd(), &mut report.notes) {
+            Ok(stood) => stood,
+            Err(error) => {
+                held.state.systems.pop();
+                held.save()?;
+                return Err(error);
+            }
+        };
+        report.read_only = options.read_only;
+        report
+            .mounts
+            .push(made(self.at.to_owned(), &first.what, &options));
+        note_mount(held, self.at)?;
+        let root = Root::new(mount);
+        for step in steps {
+            add(&root, step, &mut report);
+        }
+        Ok(report)
+    }
+}
+
+/// The root at its place, and the options it took.
+fn stand(step: &Step, place: BorrowedFd<'_>, notes: &mut Vec<String>) -> anyhow::Result<(OwnedFd, Options)> {
+    let What::Device { device, fs } = &step.what else {
+        bail!("its root is no device");
+    };
+    let (mount, options) =
+        mount_device(device, fs, &step.options, notes).with_context(|| format!("{device} ({fs})"))?;
+    attach::hang(mount.as_fd(), place).with_context(|| device.clone())?;
+    Ok((mount, options))
+}
+
+/// Keeps the number by which the mount is known again.
+fn note_mount(held: &mut Held, at: &Path) -> anyhow::Result<()> {
+    let id = table::at(&table::read()?, at).map(|mount| mount.id);
+    if let Some(placed) = held.state.at_mut(at) {
+        placed.mount = id;
+    }
+    held.save()
+}
+
+fn made(target: PathBuf, what: &What, options: &Options) -> Made {
+    let (source, fs) = match what {
+        What::Device { device, fs } => (device.clone(), Some(fs.clone())),
+        What::Directory { path, .. } => (path.clone(), None),
+    };
+    Made {
+        target,
+        source,
+        fs,
+        options: options.shown(),
+    }
+}
+
+/// One more line of the table; what fails is left out.
+fn add(root: &Root, step: Step, report: &mut Report) {
+    match hang(root, &step, &mut report.notes) {
+        Ok((target, options)) => report.mounts.push(made(target, &step.what, &options)),
+        Err(error) => {
+            let Made { source, .. } = made(PathBuf::new(), &step.what, &step.options);
+            report.left_out.push(LeftOut {
+                source,
+                target: super::os_release::tame(&step.target),
+                why: format!("{error:#}"),
+                expected: false,
+            });
+        }
+    }
+}
+
+fn hang(root: &Root, step: &Step, notes: &mut Vec<String>) -> anyhow::Result<(PathBuf, Options)> {
+    let place = match &step.what {
+        What::Device { .. } => root.find_with(&step.target, OFlags::PATH | OFlags::DIRECTORY),
+        What::Directory { .. } => root.find(&step.target),
+    };
+    let place = place.map_err(|_| {
+        anyhow::anyhow!(
+            "there is no directory {} in it",
+            super::os_release::tame(&step.target)
+        )
+    })?;
+    let target = attach::name_of(place.as_fd())?;
+    match &step.what {
+        What::Device { device, fs } => {
+            let (mount, options) = mount_device(device, fs, &step.options, notes)?;
+            attach::hang(mount.as_fd(), place.as_fd())?;
+            Ok((target, options))
+        }
+        What::Directory { path, bind } => {
+            let source = root.find(path).with_context(|| super::os_release::tame(path))?;
+            attach::hang(attach::clone(source.as_fd(), *bind)?.as_fd(), place.as_fd())?;
+            if step.options.read_only {
+                attach::refuse_writes(&target)?;
+            }
+            Ok((target, step.options.clone()))
+        }
+    }
+}
+
+/// A mount of a device by the options of its line; where these cannot be had, by those that matter. Returns those that were taken.
+fn mount_device(
+    device: &str,
+    fs: &str,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<(OwnedFd, Options)> {
+    let mut options = options.clone();
+    if !options.read_only
+        && let Some(why) = unfit_for_writing(device, fs)
+    {
+        notes.push(format!("{device} is mounted read-only: {why}"));
+        options.read_only = true;
+    }
+    let source = Path::new(device);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let wanted = Wanted {
+            fs,
+            source,
+            options: &options,
+        };
+        match quietly(&wanted) {
+            Ok(mount) => return Ok((mount, options)),
+            Err(Refused::WriteProtected) if attempts < 4 => {
+                notes.push(format!("{device} is mounted read-only: it is write-protected"));
+                options.read_only = true;
+            }
+            // An option of another kernel keeps nobody from the data.
+            Err(refused @ (Refused::Option(..) | Refused::Kernel(_)))
+                if attempts < 4 && has_extras(&options) =>
+            {
+                let before = options.shown();
+                options.own.retain(|(key, _)| is_essential(key));
+                notes.push(format!(
+                    "{device} is mounted without the options {before} of its fstab: {refused}"
+                ));
+            }
+            Err(refused) => bail!(refused),
+        }
+    }
+}
+
+/// Options without which something else would be mounted, or written to.
+fn is_essential(key: &str) -> bool {
+    ["subvol", "subvolid", "noload", "norecovery", "rescue", "degraded"].contains(&key)
+}
+
+fn has_extras(options: &Options) -> bool {
+    options.own.iter().any(|(key, _)| !is_essential(key))
+}
+
+/// Mounts; where nothing is to be written, the device refuses writes meanwhile, since ext4 cleans up after a crash even when it is mounted
+/// read-only (ext4_orphan_cleanup in the kernel's fs/ext4/orphan.c).
+fn quietly(wanted: &Wanted<'_>) -> Result<OwnedFd, Refused> {
+    let leaves_journal = ["noload", "norecovery", "rescue"]
+        .iter()
+        .any(|key| wanted.options.own.iter().any(|(own, _)| own == key));
+    if !wanted.options.read_only || !leaves_journal {
+        return wanted.mount();
+    }
+    let device = File::open(wanted.source).map_err(|error| Refused::Kernel(error.to_string()))?;
+    // A device that cannot be told to refuse writes is mounted all the same, read-only and without its journal.
+    let before = writes(&device, Writes::Refused);
+    let mount = wanted.mount();
+    if let Ok(Writes::Allowed) = before
+        && let Err(error) = writes(&device, Writes::Allowed)
+    {
+        return Err(Refused::Kernel(format!("it stays read-only: {error}")));
+    }
+    mount
+}
+
+/// Why a file system had better not be written to.
+fn unfit_for_writing(device: &str, fs: &str) -> Option<String> {
+    if !fs.starts_with("ext") {
+        return None;
+    }
+    let mut superblock = [0; 1024];
+    let file = File::open(device).ok()?;
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut superblock, 1024).ok()?;
+    has_errors(&superblock)
+        .then(|| format!("errors are noted in it; unmount it and type 'rescue fsck {device}'"))
+}
+
+/// s_magic, s_state and EXT4_ERROR_FS of the kernel's fs/ext4/ext4.h.
+fn has_errors(superblock: &[u8; 1024]) -> bool {
+    superblock[0x38..0x3A] == [0x53, 0xEF] && superblock[0x3A] & 2 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_noted_in_a_superblock_are_seen() {
+        let mut superblock = [0; 1024];
+        superblock[0x3A] = 2;
+        assert!(!has_errors(&superblock), "no magic");
+        superblock[0x38..0x3A].copy_from_slice(&[0x53, 0xEF]);
+        assert!(has_errors(&superblock));
+        superblock[0x3A] = 1;
+        assert!(!has_errors(&superblock));
+    }
+
+    #[test]
+    fn what_decides_what_is_mounted_is_never_dropped() {
+        assert!(has_extras(&Options::parse("subvol=@,compress=zstd")));
+        assert!(!has_extras(&Options::parse("subvol=@,noatime")));
+    }
+}
