@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lifeboot_tests::artefacts::tiny_os;
 use lifeboot_tests::fault_server::FaultServer;
 use lifeboot_tests::fixtures::disk::{Damage, Disks, PASSPHRASE};
+use lifeboot_tests::fixtures::keys;
 use lifeboot_tests::guest::{Board, Client, Disk, Guest, GuestBuilder, Peer};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -132,6 +133,27 @@ fn the_step_that_fails_on_the_way_to_a_server_is_named() -> Result<()> {
         client.run(&["rescue", "net", "nonsense"])?.status == Some(2),
         "it is neither URL nor HOST:PORT"
     );
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_certificate_that_is_refused_fails_at_tls_with_the_clock_and_one_that_is_good_does_not() -> Result<()> {
+    let (guest, client) = in_rescue(pc("net, https"))?;
+    for (authority, last) in [(keys::KNOWN_AUTHORITY, "http"), (keys::UNKNOWN_AUTHORITY, "tls")] {
+        let server = FaultServer::start_https(&keys::tls(authority)?)?;
+        serve(&server, &tiny_os(Board::PcX86_64)?)?;
+        let (reached, targets) = net(&client, &[&server.url(OS)])?;
+        let (step, what) = &targets[0];
+        ensure!(
+            step == last && reached == (last == "http"),
+            "{authority}: {targets:?}"
+        );
+        ensure!(
+            reached || (what.contains("UnknownIssuer") && what.contains("clock says")),
+            "{what}"
+        );
+    }
     guest.passed()
 }
 
