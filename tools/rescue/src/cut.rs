@@ -37,7 +37,7 @@ fn is_secret(key: &str) -> bool {
     // `rd.luks.key=` names a file; `lifeboot.ssh-key=` is public, and `TFTP_KEY` and the like are not known to be.
     let is_key = words.len() > 1
         && words.last() == Some(&"key")
-        && !["ssh-key", "rd.luks.key"]
+        && !["ssh-key", "rd.luks.key", "host_key", "public_key"]
             .iter()
             .any(|known| key.ends_with(known));
     (named || is_key) && !HARMLESS.contains(&key.as_str())
@@ -187,6 +187,12 @@ mod tests {
             "text": "boot parameter lifeboot.console-password: 'hunter2' is no hash"});
         json(&mut note);
         assert!(!note.to_string().contains("hunter2"), "{note}");
+        let mut public = serde_json::json!({"host_key": "derived", "key": "SHA256:x", "private_key": "x"});
+        json(&mut public);
+        assert_eq!(
+            public,
+            serde_json::json!({"host_key": "derived", "key": "SHA256:x", "private_key": MARK})
+        );
         let expected = serde_json::json!({"a": [{"password": MARK, "pin": "", "url": "http://(cut)@h/"}], "tokens": MARK, "n": 1});
         assert_eq!(value, expected);
     }
