@@ -2,6 +2,7 @@
 //! binary lies in the repository.
 
 pub mod disk;
+pub mod file_systems;
 pub mod keys;
 pub mod luks;
 pub mod system;

@@ -25,10 +25,10 @@ _rescue() {
     boot) options='' values='' takes='' ;;
     chroot) options='--subvolume --read-only' values='--subvolume' takes='device' ;;
     deploy) options='--sha256 --signature --no-verify --bmap --bmap-sha256 --size --yes --dry-run --json' values='--sha256 --signature --bmap --bmap-sha256 --size' takes='file device' ;;
-    disks) options='--json' values='' takes='' ;;
+    disks) options='--health --json' values='' takes='' ;;
     eeprom) options='' values='' takes='words:show' ;;
     fetch) options='--output --sha256 --no-verify' values='--output --sha256' takes='' ;;
-    fsck) options='--repair --json' values='' takes='device' ;;
+    fsck) options='--repair --dry-run --data --zero-log --rewrite-btrfs --json' values='' takes='device' ;;
     lock) options='--json' values='' takes='device' ;;
     log) options='--json --follow --since' values='--since' takes='' ;;
     mount) options='--list --read-only --at --root-only --subvolume --dry-run --json' values='--at --subvolume' takes='device' ;;

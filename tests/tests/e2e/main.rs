@@ -10,6 +10,7 @@ mod deploy;
 mod disks;
 mod features;
 mod fetch;
+mod fsck;
 mod full_os;
 mod initramfs;
 mod key_partition;

@@ -1,40 +1,53 @@
-//! `rescue disks`: what block devices there are and what is on them.
+//! `rescue disks`: what block devices there are, what is on them, and what of it wants attention.
 //!
-//! `lsblk` finds them; this reads its JSON, adds what a rescuer asks first (is it LUKS and locked, is it mounted) and
-//! gives [`crate::unlock`] and [`crate::fsck`] the same list.
+//! `lsblk` finds them, a process for each looks into it, the kernel and lvm tell what belongs together. [`crate::unlock`],
+//! [`crate::fsck`] and others go by the same list.
+//!
+//! Files in reading order: `lsblk` which there are, `look` and `gpt` what is on one, `md` and `lvm` what is made of several,
+//! `health` how they feel, `notes` what to do about it, `table` how it is shown; `sysfs` what drivers tell.
 
-use crate::{output, tool};
+use crate::{fsck, output};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use std::io::{IsTerminal as _, stdout};
 use std::process::ExitCode;
 
+pub mod gpt;
+mod health;
+pub mod look;
+pub mod lsblk;
+pub mod lvm;
+pub mod md;
+mod notes;
+pub mod sysfs;
 mod table;
 
 pub use table::{human, lines};
 
-/// Columns asked of lsblk. Without `NAME` it prints a flat list in which nothing is inside anything.
-const COLUMNS: &str = "NAME,PATH,SIZE,TYPE,FSTYPE,LABEL,UUID,PARTLABEL,PARTUUID,MOUNTPOINTS,MODEL";
-
 /// File system types of what is no file system but holds another device.
 pub const LUKS: &str = "crypto_LUKS";
 
-/// show disks, partitions and what is on them
+/// show disks, partitions, what is on them and what is wrong with them
 #[derive(Debug, FromArgs)]
 #[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     subcommand,
     name = "disks",
-    example = "Everything that is there:\n$ {command_name}\nThe same for a script:\n$ {command_name} --json"
+    note = "One line for each device, those inside it below it; then a sentence for each\nthing that wants attention, with the command that helps: a damaged partition\ntable, an array without one half, a volume group that is not active.\n\nNothing is written, and a disk that does not answer is named after 8 s and\nholds up nobody. On a terminal that is too narrow UUIDs have a table of their\nown. What eMMCs tell of their wear is always looked at; --health asks SATA,\nNVMe and USB disks too, which wakes sleeping ones and takes up to 15 s.",
+    example = "Everything that is there:\n$ {command_name}\nAsk the disks how they feel:\n$ {command_name} --health\nThe same for a script:\n$ {command_name} --json"
 )]
 pub struct Disks {
+    /// ask the disks themselves how they feel (features smart, nvme)
+    #[argh(switch)]
+    health: bool,
     /// print JSON
     #[argh(switch)]
     json: bool,
 }
 
 /// A block device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Disk {
     /// `/dev/vda1`
     pub device: String,
@@ -52,17 +65,42 @@ pub struct Disk {
     pub partlabel: Option<String>,
     /// UUID of the partition.
     pub partuuid: Option<String>,
+    /// The partition table on it: `gpt`, `dos`.
+    pub table: Option<String>,
+    /// How the two copies of a GPT are.
+    pub gpt: Option<gpt::Gpt>,
     /// Whether a LUKS device is unlocked; absent for others.
     pub luks: Option<Luks>,
+    /// What it is a member of.
+    pub part_of: Option<PartOf>,
+    /// The RAID that it is.
+    pub array: Option<md::Array>,
+    /// What a member of a RAID has written on it about the RAID.
+    #[serde(skip)]
+    pub raid: Option<md::Told>,
     /// Where it is mounted.
     pub mounted: Vec<String>,
     /// What the maker calls it.
     pub model: Option<String>,
+    /// The maker's number.
+    pub serial: Option<String>,
+    /// `sata`, `usb`, `nvme`, `mmc`, `virtio`
+    pub transport: Option<String>,
+    /// Whether the kernel lets nobody write to it.
+    pub read_only: bool,
+    /// What it says of itself.
+    pub health: Option<health::Health>,
+    /// Why not more is known.
+    pub trouble: Option<String>,
+    /// The process that repairs it.
+    pub repaired_by: Option<u32>,
+    /// What wants attention, and what helps.
+    pub notes: Vec<String>,
     /// The device it is a part of.
     pub parent: Option<String>,
     /// How deep it lies: a disk is 0, its partition 1, what is unlocked from it 2.
     #[serde(skip)]
-    depth: usize,
+    pub depth: usize,
 }
 
 /// State of a LUKS device.
@@ -75,7 +113,63 @@ pub enum Luks {
     Unlocked(String),
 }
 
+/// What a device is a member of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PartOf {
+    /// `LVM`, `RAID`
+    pub what: &'static str,
+    /// The volume group, the running array's device, or the array's own name.
+    pub name: Option<String>,
+    /// How it is.
+    pub standing: Standing,
+    /// What makes it usable.
+    pub activate: Option<String>,
+}
+
+/// How what a device is a member of is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Standing {
+    /// It runs with this device.
+    Active,
+    /// It runs with this device, and others are missing.
+    Degraded,
+    /// It runs without this device.
+    LeftOut,
+    /// It does not run.
+    Inactive,
+    /// It does not run, and not all of it is here.
+    InactiveIncomplete {
+        /// Devices that are here and up to date.
+        here: u64,
+        /// Devices it is made for.
+        of: u64,
+    },
+    /// A volume group of which some volumes are not here.
+    Incomplete {
+        /// How many.
+        missing: u64,
+    },
+    /// It belongs to nothing yet.
+    Unused,
+    /// The program that would tell is not in the image.
+    Unknown,
+}
+
 impl Disk {
+    /// Takes over what a look into it found.
+    fn learn(&mut self, seen: look::Seen) {
+        self.fs = seen.fs;
+        self.label = seen.label;
+        self.uuid = seen.uuid;
+        self.partlabel = seen.partlabel;
+        self.partuuid = seen.partuuid;
+        self.table = seen.table;
+        self.gpt = seen.gpt;
+        self.raid = seen.raid;
+        self.trouble = seen.trouble;
+    }
+
     /// Whether `name` means this device: a path, a name without `/dev/`, or one of `UUID= LABEL= PARTUUID= PARTLABEL=`.
     pub fn is_called(&self, name: &str) -> bool {
         let same = |value: &Option<String>, wanted: &str| value.as_deref() == Some(wanted);
@@ -100,16 +194,43 @@ impl Disk {
 /// # Errors
 /// When lsblk cannot be run or understood.
 pub fn run(options: &Disks) -> anyhow::Result<ExitCode> {
-    let disks = list()?;
+    let mut disks = list()?;
+    if options.health {
+        if let Err(missing) = health::thorough(&mut disks) {
+            output::complain(&format!("rescue: {missing}"));
+        }
+        notes::add(&mut disks);
+    }
     if options.json {
         output::line(&serde_json::to_string_pretty(&disks).context("disks")?)?;
     } else if disks.is_empty() {
         output::line("There is no disk.")?;
     } else {
-        let table = table::lines(&disks);
-        output::lines(table.iter().map(String::as_str))?;
+        let table = match width() {
+            Some(width) => table::lines_within(&disks, width),
+            None => table::lines(&disks),
+        };
+        let notes = notes::lines(&disks, width());
+        output::lines(table.iter().chain(&notes).map(String::as_str))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A sentence in lines that fit the terminal, without tearing a command apart.
+pub fn broken(sentence: &str) -> Vec<String> {
+    notes::broken(sentence, width().unwrap_or(usize::MAX))
+}
+
+/// Columns of the terminal; `None`: nobody said, or it is none.
+fn width() -> Option<usize> {
+    let size = stdout()
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(stdout()))?;
+    match size {
+        Ok(size) if size.ws_col > 0 => Some(usize::from(size.ws_col)),
+        // A serial console does not know how wide it is.
+        _ => Some(80),
+    }
 }
 
 /// Every block device that has a size, parents before children.
@@ -117,17 +238,21 @@ pub fn run(options: &Disks) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When lsblk cannot be run or understood.
 pub fn list() -> anyhow::Result<Vec<Disk>> {
-    let ended = tool::run(tool::command("lsblk", ["--json", "--bytes", "--output", COLUMNS]))?;
-    if !ended.status.success() {
-        bail!("lsblk: {}", tool::last_words(&ended));
-    }
-    let mut disks = parse(&ended.stdout).context("lsblk")?;
-    for disk in &mut disks {
-        if disk.fs.is_none() {
-            probe(disk);
-        }
+    let mut disks = lsblk::ask()?;
+    let devices: Vec<String> = disks.iter().map(|disk| disk.device.clone()).collect();
+    for (disk, seen) in disks.iter_mut().zip(look::at(&devices)) {
+        disk.learn(seen);
     }
     see_luks(&mut disks);
+    md::relate(&mut disks);
+    lvm::relate(&mut disks);
+    for disk in &mut disks {
+        disk.repaired_by = fsck::repairing(&disk.device);
+        if disk.depth == 0 {
+            disk.health = health::cheap(disk);
+        }
+    }
+    notes::add(&mut disks);
     Ok(disks)
 }
 
@@ -164,21 +289,6 @@ fn is_mapped(disk: &Disk, path: &str) -> bool {
         && std::fs::canonicalize(&disk.device).is_ok_and(|real| real.as_os_str() == path)
 }
 
-/// Without a udev database older versions of lsblk do not look into devices themselves; blkid does.
-fn probe(disk: &mut Disk) {
-    let command = tool::command("blkid", ["--probe", "--output", "export", &disk.device]);
-    // Nothing recognized is how most of these end; it is no error and nothing is then known, as before.
-    let Ok(ended) = tool::run(command) else { return };
-    for line in String::from_utf8_lossy(&ended.stdout).lines() {
-        match line.split_once('=') {
-            Some(("TYPE", value)) => disk.fs = Some(value.to_owned()),
-            Some(("LABEL", value)) => disk.label = Some(value.to_owned()),
-            Some(("UUID", value)) => disk.uuid = Some(value.to_owned()),
-            _ => {}
-        }
-    }
-}
-
 /// Which LUKS devices are open: those with a mapped device inside.
 fn see_luks(disks: &mut [Disk]) {
     let open: Vec<(String, String)> = disks
@@ -189,86 +299,6 @@ fn see_luks(disks: &mut [Disk]) {
     for disk in disks.iter_mut().filter(|disk| disk.fs.as_deref() == Some(LUKS)) {
         let inside = open.iter().find(|(parent, _)| *parent == disk.device);
         disk.luks = Some(inside.map_or(Luks::Locked, |(_, device)| Luks::Unlocked(device.clone())));
-    }
-}
-
-#[derive(Deserialize)]
-struct Lsblk {
-    blockdevices: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    path: Option<String>,
-    size: Option<Number>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    fstype: Option<String>,
-    label: Option<String>,
-    uuid: Option<String>,
-    partlabel: Option<String>,
-    partuuid: Option<String>,
-    #[serde(default)]
-    mountpoints: Vec<Option<String>>,
-    model: Option<String>,
-    #[serde(default)]
-    children: Vec<Node>,
-}
-
-/// A number, which lsblk has written with and without quotes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Plain(u64),
-    Quoted(String),
-}
-
-/// Reads lsblk's JSON.
-fn parse(json: &[u8]) -> serde_json::Result<Vec<Disk>> {
-    let tree: Lsblk = serde_json::from_slice(json)?;
-    let mut disks = Vec::new();
-    for node in tree.blockdevices {
-        add(&mut disks, node, None, 0);
-    }
-    Ok(disks)
-}
-
-fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
-    let size = match node.size {
-        Some(Number::Plain(bytes)) => bytes,
-        Some(Number::Quoted(text)) => text.trim().parse().unwrap_or(0),
-        None => 0,
-    };
-    // Empty drives and unused loop devices.
-    let Some(device) = node.path.filter(|_| size > 0) else {
-        return;
-    };
-    // A device with two parents (a RAID) is listed under each.
-    if disks.iter().any(|disk| disk.device == device) {
-        return;
-    }
-    let filled = |value: Option<String>| {
-        value
-            .map(|text| text.trim().to_owned())
-            .filter(|text| !text.is_empty())
-    };
-    disks.push(Disk {
-        device: device.clone(),
-        kind: node.kind.unwrap_or_default(),
-        size,
-        fs: filled(node.fstype),
-        label: filled(node.label),
-        uuid: filled(node.uuid),
-        partlabel: filled(node.partlabel),
-        partuuid: filled(node.partuuid),
-        luks: None,
-        mounted: node.mountpoints.into_iter().flatten().collect(),
-        model: filled(node.model),
-        parent: parent.map(str::to_owned),
-        depth,
-    });
-    for child in node.children {
-        add(disks, child, Some(&device), depth + 1);
     }
 }
 
@@ -291,7 +321,7 @@ pub mod tests {
 
     /// What the sample is seen as.
     pub fn seen() -> Vec<Disk> {
-        let mut disks = parse(JSON.as_bytes()).unwrap();
+        let mut disks = lsblk::parse(JSON.as_bytes()).unwrap();
         see_luks(&mut disks);
         disks
     }
@@ -318,7 +348,7 @@ pub mod tests {
 
     #[test]
     fn a_device_is_found_by_any_of_its_names() {
-        let disks = parse(JSON.as_bytes()).unwrap();
+        let disks = lsblk::parse(JSON.as_bytes()).unwrap();
         for name in ["/dev/vda1", "vda1", "UUID=U-1", "LABEL=data", "PARTUUID=P-1"] {
             assert_eq!(find(&disks, name).unwrap().device, "/dev/vda1", "{name}");
         }
@@ -333,7 +363,7 @@ pub mod tests {
     #[test]
     fn what_is_not_lsblk_output_is_an_error() {
         for text in ["", "{}", "[]", "{\"blockdevices\": 3}"] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(lsblk::parse(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -31,6 +31,7 @@ mod report;
 mod shell;
 mod sshd;
 mod terminal;
+mod ticker;
 mod tool;
 mod tty;
 mod tunnel;
@@ -101,6 +102,8 @@ fn main() -> ExitCode {
         Some(word) if word == tty::WORD => tty::run(rest.get(1..).unwrap_or_default()).map(never),
         Some(word) if word == ps1::WORD => ps1::run(rest.get(1..).unwrap_or_default()),
         Some(word) if word == chroot::WORD => chroot::enter(rest.get(1..).unwrap_or_default()).map(never),
+        Some(word) if word == disks::look::WORD => disks::look::run(rest.get(1..).unwrap_or_default()),
+        Some(word) if word == fsck::WORKER => fsck::work(rest.get(1..).unwrap_or_default()),
         // Started by the handover, never by people.
         Some(word) if word == "free-initramfs" => {
             Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs()))

@@ -2,15 +2,11 @@
 
 use crate::disks::human;
 use crate::output;
+use crate::ticker::{Ticker, clock};
 use std::collections::VecDeque;
-use std::io::{IsTerminal as _, Write as _, stderr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two looks of a person at a terminal.
-const ON_TERMINAL: Duration = Duration::from_millis(500);
-/// Between two lines of a log.
-const IN_LOG: Duration = Duration::from_secs(10);
 /// The rate is that of so much time.
 const WINDOW: Duration = Duration::from_secs(8);
 
@@ -22,7 +18,6 @@ pub trait Watch {
 
 /// What people see, from whichever thread knows more.
 pub struct Progress {
-    terminal: bool,
     state: Mutex<State>,
 }
 
@@ -32,24 +27,21 @@ struct State {
     total: Option<u64>,
     source: u64,
     image: u64,
-    shown: Instant,
+    ticker: Ticker,
     samples: VecDeque<(Instant, u64, u64)>,
-    line: bool,
 }
 
 impl Progress {
     /// Nothing is shown yet.
     pub fn new() -> Progress {
         Progress {
-            terminal: stderr().is_terminal(),
             state: Mutex::new(State {
                 verb: "",
                 total: None,
                 source: 0,
                 image: 0,
-                shown: Instant::now(),
+                ticker: Ticker::new(),
                 samples: VecDeque::new(),
-                line: false,
             }),
         }
     }
@@ -60,7 +52,7 @@ impl Progress {
         state.verb = verb;
         state.total = total;
         (state.source, state.image) = (0, 0);
-        state.shown = Instant::now();
+        state.ticker.begin();
         state.samples.clear();
         state.samples.push_back((Instant::now(), 0, 0));
     }
@@ -75,13 +67,13 @@ impl Progress {
     /// A sentence of somebody else, without the two getting into each other's line.
     pub fn say(&self, text: &str) {
         let mut state = self.state();
-        clear(&mut state);
+        state.ticker.clear();
         output::complain(text);
     }
 
     /// What takes its time is over.
     pub fn end(&self) {
-        clear(&mut self.state());
+        self.state().ticker.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,12 +81,10 @@ impl Progress {
     }
 
     fn tick(&self, state: &mut State) {
-        let now = Instant::now();
-        let pause = if self.terminal { ON_TERMINAL } else { IN_LOG };
-        if now.duration_since(state.shown) < pause {
+        if !state.ticker.due() {
             return;
         }
-        state.shown = now;
+        let now = Instant::now();
         while state.samples.len() > 1 && now.duration_since(state.samples[0].0) > WINDOW {
             state.samples.pop_front();
         }
@@ -109,13 +99,7 @@ impl Progress {
             within: now.duration_since(since),
         });
         state.samples.push_back((now, state.source, state.image));
-        if self.terminal {
-            state.line = true;
-            let mut out = stderr().lock();
-            output::ignore(write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()));
-        } else {
-            output::complain(&line);
-        }
+        state.ticker.show(&line);
     }
 }
 
@@ -124,13 +108,6 @@ impl Watch for Progress {
         let mut state = self.state();
         state.image = bytes;
         self.tick(&mut state);
-    }
-}
-
-fn clear(state: &mut State) {
-    if std::mem::take(&mut state.line) {
-        let mut out = stderr().lock();
-        output::ignore(write!(out, "\r\x1b[K").and_then(|()| out.flush()));
     }
 }
 
@@ -165,15 +142,6 @@ fn sentence(step: &Step) -> String {
     }
 }
 
-/// `9 s`, `2 min 05 s`, `1 h 07 min`
-pub fn clock(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,13 +173,5 @@ mod tests {
         assert_eq!(sentence(&stuck), "writing: 600 MiB, 0 B/s, 25 %");
         let back = Step { source: 0, ..STEP };
         assert_eq!(sentence(&back), "writing: 600 MiB, 60 MiB/s, 60 %, 7 s left");
-    }
-
-    #[test]
-    fn times_read_as_people_say_them() {
-        assert_eq!(
-            [59, 60, 3599, 4020].map(clock),
-            ["59 s", "1 min 00 s", "59 min 59 s", "1 h 07 min"]
-        );
     }
 }

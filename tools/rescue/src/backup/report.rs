@@ -3,7 +3,7 @@
 use super::copy::Gap;
 use super::survey::Area;
 use crate::disks::human;
-use crate::progress::clock;
+use crate::ticker::clock;
 use serde::Serialize;
 
 /// What `--json` prints.

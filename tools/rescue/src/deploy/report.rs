@@ -4,7 +4,7 @@ use super::job::Found;
 use super::target::Target;
 use super::write::Landed;
 use crate::disks::{self, Disk, human};
-use crate::progress::clock;
+use crate::ticker::clock;
 use anyhow::Context as _;
 use lifeboot_init::stage::fetch::Saved;
 use lifeboot_init::stage::verify::How;

@@ -1,9 +1,9 @@
 //! Which disk is meant, what it is, and why it may not be overwritten.
 
+use crate::disks::sysfs::{self, told, word};
 use crate::disks::{self, Disk};
 use lifeboot_contract::plan::BlockId;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 /// The disk that is to be overwritten.
 #[derive(Debug)]
@@ -46,17 +46,17 @@ impl Target {
                 |one: &Disk, other: &str| one.device == other || one.parent.as_deref() == Some(other);
             related(keys, &disk.device) || inside.iter().any(|part| part.device == keys.device)
         });
-        let own = sysfs(&disk.device);
+        let own = sysfs::dir(&disk.device);
         Ok(Target {
             model: maker
                 .model
                 .clone()
-                .or_else(|| told(&sysfs(&maker.device), &MODEL)),
-            serial: told(&sysfs(&maker.device), &SERIAL),
+                .or_else(|| told(&sysfs::dir(&maker.device), &sysfs::MODEL)),
+            serial: told(&sysfs::dir(&maker.device), &sysfs::SERIAL),
             read_only: word(&own.join("ro")).as_deref() == Some("1"),
             holders: std::iter::once(&disk)
                 .chain(inside.iter().filter(|part| part.kind == "part"))
-                .flat_map(|part| names(&sysfs(&part.device).join("holders")))
+                .flat_map(|part| sysfs::devices(&sysfs::dir(&part.device).join("holders")))
                 .collect(),
             has_keys,
             inside,
@@ -134,41 +134,6 @@ fn within(disks: &[Disk], device: &str) -> Vec<Disk> {
         }
     }
     inside
-}
-
-/// Where drivers put the name of the maker and the serial number: virtio and NVMe, MMC, SCSI.
-const MODEL: [&str; 2] = ["device/model", "device/name"];
-const SERIAL: [&str; 3] = ["serial", "device/serial", "device/vpd_pg80"];
-
-fn told(device: &Path, places: &[&str]) -> Option<String> {
-    places.iter().find_map(|place| word(&device.join(place)))
-}
-
-/// A text of sysfs, without the header that SCSI's pages have.
-fn word(path: &Path) -> Option<String> {
-    let bytes = fs::read(path).ok()?;
-    let bytes = match path.ends_with("vpd_pg80") {
-        true => bytes.get(4..)?,
-        false => &bytes,
-    };
-    let text = String::from_utf8_lossy(bytes);
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// The kernel's directory of a device.
-fn sysfs(device: &str) -> PathBuf {
-    let real = fs::canonicalize(device).unwrap_or_else(|_| PathBuf::from(device));
-    Path::new("/sys/class/block").join(real.file_name().unwrap_or_default())
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| format!("/dev/{}", entry.file_name().to_string_lossy()))
-        .collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]

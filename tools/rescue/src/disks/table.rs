@@ -1,6 +1,8 @@
 //! The table that `rescue disks` prints.
 
-use super::{Disk, LUKS, Luks};
+use super::gpt::Gpt;
+use super::health::Verdict;
+use super::{Disk, LUKS, Luks, PartOf, Standing, lvm, md};
 
 /// `1.5 GiB`, three digits at most.
 pub fn human(bytes: u64) -> String {
@@ -18,24 +20,89 @@ pub fn human(bytes: u64) -> String {
     }
 }
 
+const HEAD: [&str; 6] = ["DEVICE", "SIZE", "CONTENT", "LABEL", "UUID", "STATE"];
+const SIZE: usize = 1;
+const UUID: usize = 4;
+const STATE: usize = 5;
+
 /// The table, its columns as wide as what is in them.
 pub fn lines(disks: &[Disk]) -> Vec<String> {
-    const HEAD: [&str; 6] = ["DEVICE", "SIZE", "FILE SYSTEM", "LABEL", "UUID", "STATE"];
-    let rows: Vec<[String; 6]> = std::iter::once(HEAD.map(str::to_owned))
+    aligned(&rows(disks), &[0, 1, 2, 3, UUID, STATE])
+}
+
+/// The table for a terminal of `width` columns: what does not fit is below it.
+pub fn lines_within(disks: &[Disk], width: usize) -> Vec<String> {
+    let fits = |lines: &[String]| lines.iter().all(|line| line.chars().count() <= width);
+    let rows = rows(disks);
+    let wide = lines(disks);
+    if fits(&wide) {
+        return wide;
+    }
+    let narrow = aligned(&rows, &[0, 1, 2, 3, STATE]);
+    let mut lines = match fits(&narrow) {
+        true => narrow,
+        false => below(&rows, width),
+    };
+    let with_uuid: Vec<[String; 6]> = rows.into_iter().filter(|row| row[UUID] != "-").collect();
+    if with_uuid.len() > 1 {
+        lines.push(String::new());
+        lines.extend(aligned(&with_uuid, &[0, UUID]));
+    }
+    lines
+}
+
+/// The state on lines of its own below each device.
+fn below(rows: &[[String; 6]], width: usize) -> Vec<String> {
+    let table = aligned(rows, &[0, 1, 2, 3]);
+    let state = |row: &[String; 6]| match row[STATE].as_str() {
+        "" | "STATE" => Vec::new(),
+        text => wrapped(&format!("    {text}"), width, 4),
+    };
+    table
+        .into_iter()
+        .zip(rows)
+        .flat_map(|(line, row)| std::iter::once(line).chain(state(row)))
+        .collect()
+}
+
+/// `text` in lines of at most `width`, all but the first indented. A longer word is left whole.
+pub fn wrapped(text: &str, width: usize, indent: usize) -> Vec<String> {
+    let start = text.chars().take_while(|c| *c == ' ').count();
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(start);
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
+fn rows(disks: &[Disk]) -> Vec<[String; 6]> {
+    std::iter::once(HEAD.map(str::to_owned))
         .chain(disks.iter().map(row))
-        .collect();
-    let widths: Vec<usize> = (0..6)
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+        .collect()
+}
+
+fn aligned(rows: &[[String; 6]], columns: &[usize]) -> Vec<String> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<(usize, usize)> = columns.iter().map(|column| (*column, width(*column))).collect();
     let line = |row: &[String; 6]| {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
-            if column == 1 {
+        let cells = widths.iter().map(|(column, width)| {
+            let cell = &row[*column];
+            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
+            if *column == SIZE {
                 format!("{pad}{cell}")
             } else {
                 format!("{cell}{pad}")
@@ -48,31 +115,97 @@ pub fn lines(disks: &[Disk]) -> Vec<String> {
 
 fn row(disk: &Disk) -> [String; 6] {
     let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let fs = match disk.fs.as_deref() {
-        Some(LUKS) => "LUKS".to_owned(),
-        Some(fs) => fs.to_owned(),
-        None => "-".to_owned(),
-    };
-    let label = or_dash(&disk.label);
-    let uuid = or_dash(&disk.uuid);
     [
         format!("{}{}", "  ".repeat(disk.depth), disk.device),
         human(disk.size),
-        fs,
-        label,
-        uuid,
+        content(disk),
+        label(disk),
+        or_dash(&disk.uuid),
         state(disk),
     ]
 }
 
-fn state(disk: &Disk) -> String {
-    match (&disk.luks, disk.mounted.as_slice()) {
-        (Some(Luks::Locked), _) => "locked".to_owned(),
-        (Some(Luks::Unlocked(device)), _) => format!("unlocked as {device}"),
-        (None, []) if disk.depth == 0 => disk.model.clone().unwrap_or_default(),
-        (None, []) => String::new(),
-        (None, points) => format!("mounted on {}", points.join(", ")),
+/// What the file system is called, else in brackets what the partition is.
+fn label(disk: &Disk) -> String {
+    match (&disk.label, &disk.partlabel) {
+        (Some(label), _) => label.clone(),
+        (None, Some(name)) => format!("({name})"),
+        (None, None) => "-".to_owned(),
     }
+}
+
+fn content(disk: &Disk) -> String {
+    match (disk.fs.as_deref(), disk.table.as_deref()) {
+        (Some(LUKS), _) => "LUKS".to_owned(),
+        (Some(lvm::MEMBER), _) => "LVM".to_owned(),
+        (Some(md::MEMBER), _) => "RAID".to_owned(),
+        (Some(fs), _) => fs.to_owned(),
+        (None, Some(table)) => match disk.gpt {
+            Some(Gpt::PrimaryDamaged | Gpt::Lost) => format!("{table} (damaged)"),
+            _ => table.to_owned(),
+        },
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn state(disk: &Disk) -> String {
+    let mut says = Vec::new();
+    if disk.depth == 0 {
+        let told = [&disk.model, &disk.serial, &disk.transport];
+        let told: Vec<&str> = told.into_iter().flatten().map(String::as_str).collect();
+        says.push(told.join(" "));
+    }
+    if let Some(health) = &disk.health {
+        says.push(match health.verdict {
+            Verdict::Failing => "FAILING".to_owned(),
+            Verdict::Worn => "wears out".to_owned(),
+            Verdict::Good | Verdict::Unknown => health.says.clone(),
+        });
+    }
+    match &disk.luks {
+        Some(Luks::Locked) => says.push("locked".to_owned()),
+        Some(Luks::Unlocked(device)) => says.push(format!("unlocked as {device}")),
+        None => {}
+    }
+    says.extend(disk.part_of.as_ref().and_then(member));
+    if let Some(array) = &disk.array {
+        let here = array.devices.saturating_sub(array.missing.len() as u64);
+        says.extend(
+            array
+                .degraded()
+                .then(|| format!("{here} of {} devices", array.devices)),
+        );
+        says.extend(array.doing.clone());
+    }
+    if disk.trouble.is_some() {
+        says.push("in trouble".to_owned());
+    }
+    if disk.repaired_by.is_some() {
+        says.push("being repaired".to_owned());
+    }
+    match disk.mounted.as_slice() {
+        [] => {}
+        [swap] if swap == "[SWAP]" => says.push("used as swap".to_owned()),
+        points => says.push(format!("mounted on {}", points.join(", "))),
+    }
+    if disk.read_only && disk.depth == 0 && disk.kind != "rom" {
+        says.push("read-only".to_owned());
+    }
+    says.retain(|words| !words.is_empty());
+    says.join(", ")
+}
+
+fn member(part: &PartOf) -> Option<String> {
+    let name = part.name.as_deref().unwrap_or("?");
+    Some(match &part.standing {
+        Standing::Active => format!("in {name}"),
+        Standing::Degraded => format!("in {name}, degraded"),
+        Standing::LeftOut => format!("left out of {name}"),
+        Standing::Inactive => format!("in {name}, inactive"),
+        Standing::InactiveIncomplete { .. } | Standing::Incomplete { .. } => format!("in {name}, incomplete"),
+        Standing::Unused => "unused".to_owned(),
+        Standing::Unknown => return None,
+    })
 }
 
 #[cfg(test)]
@@ -85,20 +218,50 @@ mod tests {
         let table = lines(&seen());
         assert_eq!(
             table[0],
-            "DEVICE                       SIZE  FILE SYSTEM  LABEL  UUID  STATE"
+            "DEVICE                       SIZE  CONTENT  LABEL  UUID  STATE"
         );
         assert_eq!(
             table[1],
-            "/dev/vda                  2.0 GiB  -            -      -     QEMU DISK"
+            "/dev/vda                  2.0 GiB  -        -      -     QEMU DISK"
         );
         assert_eq!(
             table[2],
-            "  /dev/vda1               999 MiB  ext4         data   u-1   mounted on /mnt"
+            "  /dev/vda1               999 MiB  ext4     data   u-1   mounted on /mnt"
         );
         assert_eq!(
             table[5],
-            "  /dev/vda3               1.0 MiB  LUKS         -      u-4   locked"
+            "  /dev/vda3               1.0 MiB  LUKS     -      u-4   locked"
         );
+    }
+
+    /// The sample with identifiers as long as they are in life.
+    fn long() -> Vec<Disk> {
+        let mut disks = seen();
+        for disk in disks.iter_mut().filter(|disk| disk.uuid.is_some()) {
+            disk.uuid = Some("f73768af-108b-437c-85a3-d03a5226bd8e".to_owned());
+        }
+        disks
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_the_same_facts_in_more_lines() {
+        for width in [80, 66, 40] {
+            let lines = lines_within(&long(), width);
+            let text = lines.join("\n");
+            let long: Vec<_> = lines.iter().filter(|line| line.chars().count() > width).collect();
+            assert!(width == 40 || long.is_empty(), "{width}: {long:#?}");
+            for fact in ["/dev/vda3", "mounted on /mnt", "unlocked as", "QEMU DISK", "bd8e"] {
+                assert!(text.contains(fact), "{width}: {fact} in\n{text}");
+            }
+        }
+        assert_eq!(lines_within(&long(), 200), lines(&long()));
+    }
+
+    #[test]
+    fn words_are_wrapped_and_never_lost() {
+        assert_eq!(wrapped("  one two three", 9, 4), ["  one two", "    three"]);
+        assert_eq!(wrapped("averyverylongword a", 5, 2), ["averyverylongword", "  a"]);
+        assert_eq!(wrapped("", 5, 2), [""]);
     }
 
     #[test]

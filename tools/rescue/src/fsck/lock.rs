@@ -1,0 +1,176 @@
+//! One device, one repair: a lock that ends with the process that holds it, and says who that is.
+
+use crate::control;
+use anyhow::{Context as _, bail};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// `rescue disks` holds a lock for a moment when it looks whether there is one.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// What a device is locked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Others may look too.
+    Look,
+    /// Nobody else may do anything.
+    Repair,
+}
+
+/// Lasts until it is dropped, or this process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// A device's name where it is part of a file's name.
+pub fn slug(device: &str) -> String {
+    device.trim_start_matches("/dev/").replace('/', "-")
+}
+
+/// Locks `device`.
+///
+/// # Errors
+/// Another check or repair of it runs; it is named.
+pub fn take(device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
+    take_in(&dir(), device, purpose)
+}
+
+/// The process that repairs `device`, if one does.
+pub fn holder(device: &str) -> Option<u32> {
+    holder_in(&dir(), device)
+}
+
+/// For what would end a repair in the middle.
+///
+/// # Errors
+/// One runs that nobody has asked to stop; it is named.
+pub fn none_is_held() -> anyhow::Result<()> {
+    none_is_held_in(&dir())
+}
+
+fn none_is_held_in(dir: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(device) = name.strip_suffix(".lock") else {
+            continue;
+        };
+        if let Some(id) = holder_in(dir, device) {
+            bail!("{device} is being repaired by process {id}: wait for its end, or have it stop: kill {id}");
+        }
+    }
+    Ok(())
+}
+
+/// Takes the number out of the lock of a repair that was asked to stop: whoever wants to restart the machine need not wait for a disk
+/// that never answers again.
+pub fn disown(device: &str) {
+    let file = File::options().write(true).open(path(&dir(), device));
+    crate::output::ignore(file.and_then(|file| file.set_len(0)));
+}
+
+fn dir() -> PathBuf {
+    control::run_dir().join("fsck")
+}
+
+fn path(dir: &Path, device: &str) -> PathBuf {
+    dir.join(format!("{}.lock", slug(device)))
+}
+
+fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
+    let path = path(dir, device);
+    let name = || path.display().to_string();
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let mut options = File::options();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(name)?;
+    let begun = Instant::now();
+    loop {
+        let tried = match purpose {
+            Purpose::Look => file.try_lock_shared(),
+            Purpose::Repair => file.try_lock(),
+        };
+        match tried {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if begun.elapsed() < MOMENT => {
+                std::thread::sleep(MOMENT / 20);
+            }
+            Err(TryLockError::WouldBlock) => bail!(taken(dir, device)),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(name),
+        }
+    }
+    // Whoever only looks leaves no number: an empty file is nobody's.
+    file.set_len(0).with_context(name)?;
+    if purpose == Purpose::Repair {
+        file.write_all(std::process::id().to_string().as_bytes())
+            .with_context(name)?;
+    }
+    Ok(Lock { _file: file })
+}
+
+fn taken(dir: &Path, device: &str) -> String {
+    match holder_in(dir, device) {
+        Some(id) => format!(
+            "{device}: process {id} repairs it already; its log grows in {}",
+            super::log::path(device).display()
+        ),
+        None => format!("{device}: another 'rescue fsck' checks it at the moment"),
+    }
+}
+
+fn holder_in(dir: &Path, device: &str) -> Option<u32> {
+    let mut file = File::open(path(dir, device)).ok()?;
+    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return None;
+    }
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_repairs_of_one_device_exclude_each_other_and_the_holder_is_named() {
+        let dir = std::env::temp_dir().join(format!("lifeboot-lock-{}", std::process::id()));
+        let held = take_in(&dir, "/dev/mapper/a", Purpose::Repair).unwrap();
+        let own = std::process::id();
+        assert_eq!(holder_in(&dir, "/dev/mapper/a"), Some(own));
+        assert!(
+            none_is_held_in(&dir)
+                .unwrap_err()
+                .to_string()
+                .contains(&format!("kill {own}"))
+        );
+        for purpose in [Purpose::Repair, Purpose::Look] {
+            let error = take_in(&dir, "/dev/mapper/a", purpose).unwrap_err().to_string();
+            assert!(error.contains(&format!("process {own}")), "{error}");
+        }
+        drop(take_in(&dir, "/dev/mapper/b", Purpose::Repair).unwrap());
+        drop(held);
+        assert!(none_is_held_in(&dir).is_ok());
+        assert_eq!(holder_in(&dir, "/dev/mapper/a"), None);
+        let one = take_in(&dir, "/dev/mapper/a", Purpose::Look).unwrap();
+        let other = take_in(&dir, "/dev/mapper/a", Purpose::Look).unwrap();
+        assert!(take_in(&dir, "/dev/mapper/a", Purpose::Repair).is_err());
+        assert_eq!(holder_in(&dir, "/dev/mapper/a"), None);
+        drop((one, other));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn names_of_devices_become_names_of_files() {
+        assert_eq!(slug("/dev/mapper/luks-1"), "mapper-luks-1");
+        assert_eq!(slug("/dev/sda1"), "sda1");
+    }
+}

@@ -1,0 +1,98 @@
+//! XFS: xfs_repair, which refuses a file system whose log waits; mounting it once replays the log.
+//!
+//! `xfs_repair -L` throws the log away and with it what was changed last. It is run only where somebody typed --zero-log and the
+//! file system cannot be mounted.
+
+use super::found::{Condition, Found, Step, line};
+use super::job::{Job, Ran};
+
+/// What xfs_repair says in both modes when the log is not empty.
+const LOG_WAITS: &str = "valuable metadata changes in a log";
+
+/// Looks.
+///
+/// # Errors
+/// When xfs_repair cannot be started.
+pub fn look(job: &Job) -> anyhow::Result<Found> {
+    let device = job.disk.device.as_str();
+    let ran = job.run("checking", &line(&["xfs_repair", "-n", device]))?;
+    Ok(judge(&ran, device, job.wish.zero_log))
+}
+
+fn judge(ran: &Ran, device: &str, zero_log: bool) -> Found {
+    let waits = ran.said.contains(LOG_WAITS);
+    let repair = Step::Run(line(&["xfs_repair", device]));
+    let replay = Step::Replay {
+        fs: "xfs",
+        otherwise: zero_log.then(|| line(&["xfs_repair", "-L", device])),
+    };
+    let advice = waits.then(|| {
+        format!(
+            "what is left is to throw its log away, and with it what was changed last, files may be lost or mixed up: \
+             rescue fsck --repair --zero-log {device}"
+        )
+    });
+    let found = match (ran.code, waits) {
+        _ if ran.stopped => Found {
+            condition: Condition::Stopped,
+            ..Found::sound("", ran.code)
+        },
+        (Some(0), false) => Found::sound("clean", ran.code),
+        (Some(0), true) => Found {
+            condition: Condition::Waiting,
+            steps: vec![replay],
+            ..Found::sound(
+                "clean, though not unmounted cleanly: its log is replayed when it is mounted",
+                ran.code,
+            )
+        },
+        (Some(1), true) => Found::damaged(
+            "not unmounted cleanly: its log waits, and what was found may be no more than that; mounting it once replays the log",
+            ran.code,
+            vec![replay, repair],
+        ),
+        (Some(1), false) => Found::damaged("errors were found", ran.code, vec![repair]),
+        _ => Found::unable(ran.code),
+    };
+    Found { advice, ..found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(code: i32, said: &str) -> Ran {
+        Ran {
+            code: Some(code),
+            said: said.to_owned(),
+            stopped: false,
+        }
+    }
+
+    const WAITS: &str =
+        "ALERT: The filesystem has valuable metadata changes in a log which is being\nignored";
+
+    #[test]
+    fn a_log_that_waits_is_replayed_before_anything_is_repaired() {
+        let found = judge(&ran(1, WAITS), "/dev/x", false);
+        assert_eq!(found.condition, Condition::Damaged);
+        assert!(matches!(found.steps[0], Step::Replay { otherwise: None, .. }));
+        assert_eq!(judge(&ran(1, ""), "/dev/x", false).steps.len(), 1);
+        assert_eq!(
+            judge(&ran(0, WAITS), "/dev/x", false).condition,
+            Condition::Waiting
+        );
+        assert_eq!(judge(&ran(2, ""), "/dev/x", false).condition, Condition::Unable);
+    }
+
+    #[test]
+    fn the_log_is_thrown_away_only_when_that_was_typed() {
+        let shown = |zero_log| {
+            let found = judge(&ran(1, WAITS), "/dev/x", zero_log);
+            let steps = found.steps.iter().map(|step| step.shown("/dev/x"));
+            steps.collect::<Vec<_>>().join("; ")
+        };
+        assert!(!shown(false).contains("-L"), "{}", shown(false));
+        assert!(shown(true).contains("-L"), "{}", shown(true));
+    }
+}
