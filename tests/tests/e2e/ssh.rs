@@ -179,7 +179,7 @@ fn several_sessions_work_at_once() -> Result<()> {
 }
 
 #[test]
-fn a_guest_with_256_megabytes_reaches_ssh() -> Result<()> {
+fn a_guest_with_256_megabytes_reaches_ssh_and_its_processes_take_less_than_20() -> Result<()> {
     let mut guest = pc("256 MB").memory_mb(256).boot()?;
     guest.wait_event("ssh.listening", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
@@ -187,7 +187,17 @@ fn a_guest_with_256_megabytes_reaches_ssh() -> Result<()> {
         .run(&["awk '/^MemAvailable/ { print $2 }' /proc/meminfo"])?
         .success()?
         .text();
-    println!("256 MB guest: {} kB available in rescue", free.trim());
+    // What is not the executable itself, which lies in memory once, as a file. This session's shell does not count.
+    let own = client
+        .run(&["awk '/^Name:/ { own = $2 == \"init\" } /^RssAnon:/ && own { sum += $2 } END { print sum }' /proc/[0-9]*/status"])?
+        .success()?
+        .text();
+    let own: u32 = own.trim().parse().with_context(|| own.clone())?;
+    println!(
+        "256 MB guest: {} kB available in rescue, {own} kB in its processes",
+        free.trim()
+    );
+    ensure!(own > 0 && own < 20 << 10, "its processes take {own} kB");
     guest.passed()
 }
 
