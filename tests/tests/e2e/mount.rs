@@ -300,7 +300,8 @@ fn a_cut_session_is_cleaned_up_and_one_that_left_a_program_running_waits_for_it(
 
     let mut session = client.converse(&["rescue", "chroot"])?;
     session.expect("Ctrl-D", 60)?;
-    session.send("trap '' HUP; sleep 3600 & echo runs as $!\n")?;
+    // What is typed is echoed: the word that is waited for must not be in it.
+    session.send("trap '' HUP; sleep 3600 & echo run''s as $!\n")?;
     session.expect("runs as", 30)?;
     drop(session);
     std::thread::sleep(std::time::Duration::from_secs(3));
