@@ -15,12 +15,13 @@ const BYTES: usize = 96 << 20;
 /// Where OpenSSH listens in the guest.
 const PORT: u16 = 2222;
 
-/// Makes what the package's own scripts would have made, and starts it.
+/// Makes what the package's own scripts would have made, starts it, and waits until it listens on [`PORT`], 08AE.
 const START: &str = "cd /c && mkdir -p run/sshd root/.ssh etc/ssh dev/pts && cp /etc/lifeboot/authorized_keys root/.ssh/ && \
     echo 'root:x:0:0::/root:/bin/sh' >etc/passwd && echo 'sshd:x:100:65534::/run/sshd:/bin/false' >>etc/passwd && \
     echo 'root:x:0:' >etc/group && cp -L /bin/busybox usr/bin/sh && cp -L /bin/busybox usr/bin/cat && cp -L /bin/busybox usr/bin/head && \
     chroot /c /usr/bin/ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key && \
-    chroot /c /usr/sbin/sshd -f /dev/null -p 2222 -o UsePAM=no -o StrictModes=no -o PermitRootLogin=yes -o HostKey=/etc/ssh/ssh_host_ed25519_key";
+    chroot /c /usr/sbin/sshd -f /dev/null -p 2222 -o UsePAM=no -o StrictModes=no -o PermitRootLogin=yes -o HostKey=/etc/ssh/ssh_host_ed25519_key && \
+    until grep -q ':08AE 00000000:0000 0A' /proc/net/tcp; do sleep 1; done";
 
 /// What the process takes that was started as `… sshd`.
 const RESIDENT: &str = r#"for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline | grep -q '[^ ]* sshd *$' && grep VmRSS $p/status; done"#;
