@@ -14,6 +14,17 @@ pub enum Board {
 }
 
 impl Board {
+    /// What its kernel is told, whatever else it is told.
+    pub(super) fn words(self) -> Vec<String> {
+        let mut words = vec![format!("console={}", self.console())];
+        if self == Board::PcX86_64 {
+            // On a busy machine the emulated timer may miss the moment in which the kernel looks whether it ticks at all, and
+            // then panics ("IO-APIC + timer doesn't work").
+            words.push("no_timer_check".to_owned());
+        }
+        words
+    }
+
     /// Name of the board file it uses.
     pub fn name(self) -> &'static str {
         match self {

@@ -81,7 +81,7 @@ impl GuestBuilder {
                 _ => 512,
             },
             processors: None,
-            words: vec![format!("console={}", board.console())],
+            words: board.words(),
             disks: Vec::new(),
             files: None,
             initrd: None,
@@ -372,7 +372,7 @@ mod tests {
                 .disk(Disk::raw("/d1").forgetting()),
         );
         assert!(
-            command.contains("console=ttyS0 root=http://a lifeboot.events="),
+            command.contains("console=ttyS0 no_timer_check root=http://a lifeboot.events="),
             "{command}"
         );
         assert!(
