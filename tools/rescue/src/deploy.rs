@@ -98,6 +98,9 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
         Ok(verify) => plan.verify = verify,
         Err(what) => return usage(&what),
     }
+    if options.bmap_sha256.is_some() && options.bmap.is_none() {
+        return usage("--bmap-sha256 is of a bmap: give --bmap");
+    }
     let source = Source::parse(&options.source, options.signature.as_deref(), &plan)?;
     let target = Target::find(&options.device, plan.key_partition.as_ref())?;
     if let Some(refusal) = target.refusal() {

@@ -5,11 +5,13 @@
 //! directory was cut. Source: PKWARE's APPNOTE.TXT, sections 4.3 to 4.5.
 
 use super::format::{Format, LOOKED_AT};
+use counted::Counted;
 pub use entry::number;
 use entry::{Entry, Method};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead as _, ErrorKind, Read};
 
+mod counted;
 mod entry;
 
 /// A file that is not called `.img` and is no larger is held back until it is known whether it is the only one: a README is not
@@ -303,74 +305,6 @@ struct From<'z, R>(&'z mut Content, &'z mut Counted<R>);
 impl<R: Read> Read for From<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(self.1, buffer)
-    }
-}
-
-/// The source, and how far in it is.
-struct Counted<R> {
-    inner: BufReader<R>,
-    count: u64,
-    /// The signature read last.
-    last: u32,
-}
-
-impl<R: Read> Counted<R> {
-    fn new(source: R) -> Counted<R> {
-        Counted {
-            inner: BufReader::with_capacity(64 << 10, source),
-            count: 0,
-            last: 0,
-        }
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.inner.consume(count);
-        self.count += count as u64;
-    }
-
-    fn take_bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; count];
-        self.inner.read_exact(&mut bytes)?;
-        self.count += count as u64;
-        Ok(bytes)
-    }
-
-    fn skip(&mut self, count: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut (&mut self.inner).take(count), &mut io::sink())?;
-        self.count += skipped;
-        match skipped == count {
-            true => Ok(()),
-            false => Err(ErrorKind::UnexpectedEof.into()),
-        }
-    }
-
-    fn signature(&mut self) -> io::Result<u32> {
-        let bytes = self.take_bytes(4)?;
-        self.last = u32::try_from(number(&bytes)).unwrap_or(0);
-        Ok(self.last)
-    }
-
-    /// Checksum and lengths behind an entry: with a signature or without, the lengths of four bytes or of eight. Which of them it
-    /// is nobody says, but what they must be is known.
-    fn descriptor(&mut self, found: &Entry) -> io::Result<()> {
-        let crc = found.crc.unwrap_or_default().to_le_bytes();
-        let lengths = [
-            found.packed.unwrap_or_default(),
-            found.unpacked.unwrap_or_default(),
-        ];
-        let narrow: Vec<u8> = lengths.iter().flat_map(|n| (*n as u32).to_le_bytes()).collect();
-        let wide: Vec<u8> = lengths.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let mut have = self.take_bytes(12)?;
-        if have.starts_with(&entry::DESCRIPTOR.to_le_bytes()) && !have.starts_with(&crc) {
-            have = [have.split_off(4), self.take_bytes(4)?].concat();
-        }
-        let wrong = || broken(&format!("{}: its checksum or its length is wrong", found.name));
-        let rest = have.strip_prefix(&crc).ok_or_else(wrong)?;
-        if found.wide || !narrow.starts_with(rest) {
-            let rest = [rest, &self.take_bytes(8)?].concat();
-            return if rest == wide { Ok(()) } else { Err(wrong()) };
-        }
-        Ok(())
     }
 }
 

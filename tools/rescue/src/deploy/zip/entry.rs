@@ -1,6 +1,7 @@
 //! What a zip archive says of one of its files, before its content and again in its directory.
 
-use super::{Counted, broken, refused};
+use super::counted::Counted;
+use super::{broken, refused};
 use std::io::{self, Read};
 
 /// Before a file's content.
