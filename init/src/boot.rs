@@ -376,7 +376,7 @@ pub(crate) fn doubled(first: Duration, attempts: u32) -> Duration {
 }
 
 /// Up to a quarter longer, so that a hall of machines does not come back at once.
-pub(crate) fn jittered(pause: Duration) -> Duration {
+pub fn jittered(pause: Duration) -> Duration {
     let mut byte = [0; 1];
     let jitter = match rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(1) => u32::from(byte[0]),

@@ -5,6 +5,7 @@
 //! comes through tunnel N comes from the loopback address 127.84.0.N, by which PID 1 names it.
 
 mod dial;
+mod far;
 mod keep;
 mod pins;
 mod pump;

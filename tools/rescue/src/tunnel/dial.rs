@@ -1,24 +1,23 @@
 //! From a bastion's name to a port on it that leads here.
 
+use super::far::{Far, Known};
 use super::pins::Pins;
-use super::pump;
 use crate::control;
 use crate::sshd::gate::{Gate, Line};
 use anyhow::{Context as _, anyhow, bail};
 use lifeboot_contract::control::Request;
 use lifeboot_contract::event::{Event, Level};
 use lifeboot_contract::tunnel::Bastion;
-use russh::client::{self, AuthResult, ChannelOpenHandle, Config, DisconnectReason, Handle, Msg, Session};
-use russh::keys::ssh_key::HashAlg;
-use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Channel, ChannelOpenFailure, SshId};
+use russh::SshId;
+use russh::client::{self, AuthResult, Config, Handle};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 /// Time for a name server.
@@ -33,8 +32,6 @@ const GREET: Duration = Duration::from_secs(30);
 const ASK_AFTER: Duration = Duration::from_secs(15);
 /// ... and without any for so long it is gone.
 const GONE_AFTER: Duration = Duration::from_secs(45);
-/// Connections through one tunnel at a time.
-const MOST_CONNECTIONS: usize = 16;
 /// What is asked for on the bastion: its loopback, whatever its GatewayPorts says of others.
 const LOOPBACK: &str = "localhost";
 
@@ -54,7 +51,8 @@ pub struct Identity {
 pub struct Dialer {
     /// Where.
     pub bastion: Bastion,
-    pins: Pins,
+    /// What it must show.
+    pub pins: Pins,
     identity: Identity,
     /// The ssh server here.
     ssh_port: u16,
@@ -71,17 +69,6 @@ pub struct Tunnel {
     handle: Handle<Far>,
     gate: Arc<Gate>,
     gone: oneshot::Receiver<String>,
-}
-
-/// What the bastion asks of us.
-struct Far {
-    dialer: Dialer,
-    gate: Arc<Gate>,
-    seen: Arc<Mutex<Option<String>>>,
-    /// The port that was opened; 0 as long as there is none.
-    port: Arc<AtomicU32>,
-    connections: Arc<Semaphore>,
-    gone: Option<oneshot::Sender<String>>,
 }
 
 impl Dialer {
@@ -142,17 +129,8 @@ impl Dialer {
     async fn login(&self) -> anyhow::Result<(Tunnel, Arc<AtomicU32>, SocketAddr)> {
         let (socket, at) = self.connect().await?;
         let gate = Gate::new();
-        let seen = Arc::new(Mutex::new(None));
-        let port = Arc::new(AtomicU32::new(0));
-        let (tell, gone) = oneshot::channel();
-        let far = Far {
-            dialer: self.clone(),
-            gate: Arc::clone(&gate),
-            seen: Arc::clone(&seen),
-            port: Arc::clone(&port),
-            connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
-            gone: Some(tell),
-        };
+        let (far, known) = Far::new(self.clone(), Arc::clone(&gate));
+        let Known { seen, port, gone } = known;
         let line = Line::new(socket, Arc::clone(&gate));
         let shown = || {
             seen.lock()
@@ -254,38 +232,9 @@ impl Tunnel {
     }
 }
 
-impl Far {
-    /// Whether a channel may be opened at all.
-    fn welcome(&self, port: u32) -> bool {
-        port != 0 && port == self.port.load(Ordering::Relaxed)
-    }
-
-    /// Hands a connection to the ssh server here.
-    async fn let_in(&self, channel: Channel<Msg>, reply: ChannelOpenHandle, from: String) {
-        let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return;
-        };
-        let (dialer, gate) = (self.dialer.clone(), Arc::clone(&self.gate));
-        let connections = Arc::clone(&self.connections);
-        // Not here: the session waits for this function, and with it every other channel.
-        tokio::spawn(async move {
-            match dialer.local(&from).await {
-                Ok(local) => {
-                    reply.accept().await;
-                    let crowd = || connections.available_permits() + 1 < MOST_CONNECTIONS;
-                    pump::carry(channel, local, gate, crowd).await;
-                }
-                Err(_) => reply.reject(ChannelOpenFailure::ConnectFailed).await,
-            }
-            drop(place);
-        });
-    }
-}
-
 impl Dialer {
     /// Connects to the ssh server here, from the address by which the tunnel is known, after saying so.
-    async fn local(&self, from: &str) -> anyhow::Result<TcpStream> {
+    pub async fn local(&self, from: &str) -> anyhow::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((self.source, 0).into())?;
         let peer = socket.local_addr()?;
@@ -307,113 +256,5 @@ pub async fn tell(event: Event) {
     let told = tokio::task::spawn_blocking(move || control::ask(&Request::Event(event))).await;
     if !matches!(told, Ok(Ok(_))) {
         crate::output::complain("tunnel: init was not told of an event");
-    }
-}
-
-impl client::Handler for Far {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return Ok(false);
-        };
-        let fingerprint = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
-        Ok(self.dialer.pins.allow(key))
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        channel: Channel<Msg>,
-        _: &str,
-        port: u32,
-        originator: &str,
-        originator_port: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        // Named by a stranger and printed on consoles.
-        let plain = |c: &char| c.is_ascii_graphic();
-        let originator: String = originator.chars().filter(plain).take(64).collect();
-        if self.welcome(port) {
-            self.let_in(channel, reply, format!("{originator} port {originator_port}"))
-                .await;
-        }
-        // Dropped unanswered, `reply` refuses.
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel<Msg>,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel<Msg>,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
-        let (why, result) = match reason {
-            DisconnectReason::ReceivedDisconnect(told) => (format!("it hung up: {}", told.message), Ok(())),
-            DisconnectReason::Error(error) => (error.to_string(), Err(error)),
-        };
-        if let Some(tell) = self.gone.take() {
-            // Nobody listens any more after the watch has given it up.
-            drop(tell.send(why));
-        }
-        result
     }
 }

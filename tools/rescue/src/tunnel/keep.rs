@@ -7,7 +7,7 @@ use lifeboot_contract::event::Level;
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::status::{Address, Status};
 use lifeboot_contract::tunnel::Bastion;
-use rustix::rand::{GetRandomFlags, getrandom};
+use lifeboot_init::boot::jittered;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -186,16 +186,6 @@ fn pause(failures: u32) -> Duration {
     FIRST_PAUSE
         .saturating_mul(1 << failures.saturating_sub(1).min(10))
         .min(LAST_PAUSE)
-}
-
-/// Up to a quarter longer, so that a hall of machines does not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0; 1];
-    let jitter = match getrandom(&mut byte, GetRandomFlags::NONBLOCK) {
-        Ok(1) => u32::from(byte[0]),
-        _ => 128,
-    };
-    pause + pause * jitter / 1024
 }
 
 #[cfg(test)]
