@@ -48,19 +48,64 @@ impl Init {
 
     fn start_sshd(&mut self) {
         self.sshd_due_ms = None;
-        if self.children.iter().any(|child| child.kind == Kind::Sshd) {
-            return;
-        }
-        if self.plan.ssh.authorized_keys.is_empty() {
+        if !self.runs(&Kind::Sshd) && self.plan.ssh.authorized_keys.is_empty() {
             let what = "no key may log in: none is in the image and lifeboot.ssh-key= is not given";
             let event = Event::new(now_ms(), Level::Warn, "ssh.off").with("what", what);
             self.record(event.text(format!("sshd does not run: {what}")));
-        } else {
+        } else if !self.runs(&Kind::Sshd) {
             self.children.push(Child::new(Kind::Sshd));
-            // What a tunnel leads to is the ssh server; without one there is nothing to reach.
-            if !self.plan.tunnels.is_empty() {
-                self.children.push(Child::new(Kind::Tunnel));
-            }
         }
+        // A key partition that was read late may bring tunnels to a server that runs already.
+        self.start_tunnel();
+    }
+
+    /// What a tunnel leads to is the ssh server; without one there is nothing to reach.
+    fn start_tunnel(&mut self) {
+        if self.runs(&Kind::Sshd) && !self.runs(&Kind::Tunnel) && !self.plan.tunnels.is_empty() {
+            self.children.push(Child::new(Kind::Tunnel));
+        }
+    }
+
+    fn runs(&self, kind: &Kind) -> bool {
+        self.children.iter().any(|child| child.kind == *kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboot_contract::plan::Plan;
+
+    fn with(cmdline: &str) -> Init {
+        let plan = Plan::make(
+            cmdline,
+            &Default::default(),
+            Default::default(),
+            "ssh-ed25519 AAAA",
+        );
+        Init::with(plan)
+    }
+
+    #[test]
+    fn a_tunnel_is_started_with_the_ssh_server_or_behind_it_and_once() {
+        let tunnel =
+            "lifeboot.tunnel=a@b lifeboot.tunnel-hostkey=SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        let kinds = |init: &Init| {
+            init.children
+                .iter()
+                .map(|child| child.kind.name())
+                .collect::<Vec<_>>()
+        };
+        let mut init = with("");
+        init.start_sshd();
+        assert_eq!(kinds(&init), ["sshd"]);
+        init.plan = with(tunnel).plan;
+        init.start_sshd();
+        init.start_sshd();
+        assert_eq!(kinds(&init), ["sshd", "tunnel"]);
+        init = with(tunnel);
+        init.plan.ssh.authorized_keys.clear();
+        init.start_sshd();
+        assert!(kinds(&init).is_empty(), "a tunnel to nothing");
     }
 }
