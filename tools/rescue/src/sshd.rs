@@ -8,7 +8,7 @@ mod algorithms;
 mod child;
 mod connection;
 mod copy_id;
-mod forward;
+pub mod forward;
 pub mod gate;
 mod grant;
 mod hold;

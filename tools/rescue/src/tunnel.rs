@@ -7,8 +7,8 @@
 mod dial;
 mod far;
 mod keep;
+mod patience;
 mod pins;
-mod pump;
 
 use crate::control;
 use crate::output;

@@ -7,7 +7,7 @@ use super::gate::Gate;
 use super::input::{Input, Room};
 use super::pump::{Out, Pipe};
 use russh::server::{ChannelOpenHandle, Handle, Msg};
-use russh::{Channel, ChannelMsg, ChannelOpenFailure};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -237,7 +237,10 @@ async fn serve_agent(listener: UnixListener, handle: Handle, place: Place) {
 }
 
 /// Carries bytes both ways until both have ended, or either has broken.
-async fn relay(channel: Channel<Msg>, stream: impl AsyncRead + AsyncWrite, gate: &Arc<Gate>) {
+pub async fn relay<M>(channel: Channel<M>, stream: impl AsyncRead + AsyncWrite, gate: &Arc<Gate>)
+where
+    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+{
     let (mut read, write) = channel.split();
     let (from, to) = tokio::io::split(stream);
     let input = Input::new(gate);

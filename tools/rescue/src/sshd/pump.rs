@@ -2,8 +2,7 @@
 
 use super::gate::Gate;
 use bytes::Bytes;
-use russh::ChannelWriteHalf;
-use russh::server::Msg;
+use russh::{ChannelId, ChannelMsg, ChannelWriteHalf};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,17 +32,17 @@ impl<R: AsyncRead + Unpin> Source for Pipe<R> {
     }
 }
 
-/// The way out to the client.
-pub struct Out<'a> {
+/// The way out to the other side, by a server's messages or a client's.
+pub struct Out<'a, M: From<(ChannelId, ChannelMsg)>> {
     /// The channel.
-    pub write: &'a ChannelWriteHalf<Msg>,
+    pub write: &'a ChannelWriteHalf<M>,
     /// The connection's gate.
     pub gate: &'a Arc<Gate>,
     /// Turns true when the program has ended; for a connection it never does.
     pub end: watch::Receiver<bool>,
 }
 
-impl Out<'_> {
+impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> Out<'_, M> {
     /// Sends all that `source` gives; ends early when the program has ended and nothing comes for a while.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 //! russh accepts every kind of channel unless it is told otherwise, so each kind is named here; an answer that is dropped refuses.
 
 use super::dial::Dialer;
-use super::pump;
+use super::patience::Patience;
+use crate::sshd::forward::relay;
 use crate::sshd::gate::Gate;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
@@ -76,8 +77,8 @@ impl Far {
             match dialer.local(&from).await {
                 Ok(local) => {
                     reply.accept().await;
-                    let crowd = || connections.available_permits() + 1 < MOST_CONNECTIONS;
-                    pump::carry(channel, local, gate, crowd).await;
+                    let crowd = move || connections.available_permits() + 1 < MOST_CONNECTIONS;
+                    relay(channel, Patience::new(local, Arc::clone(&gate), crowd), &gate).await;
                 }
                 Err(_) => reply.reject(ChannelOpenFailure::ConnectFailed).await,
             }
