@@ -22,7 +22,7 @@ pub struct Status {
     pub addresses: Vec<Address>,
     /// The ssh server, if it runs.
     pub ssh: Option<SshStatus>,
-    /// The tunnels, in the order of the plan.
+    /// The tunnels, in the order they were first heard of.
     #[serde(default)]
     pub tunnels: Vec<TunnelStatus>,
     /// Who is logged in.
