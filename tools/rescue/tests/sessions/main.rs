@@ -17,3 +17,4 @@ mod ssh_scan;
 mod ssh_terminal;
 mod sshfp;
 mod stand_in;
+mod tunnel;

@@ -2,7 +2,7 @@
 
 use lifeboot_contract::control::{Reply, Request};
 use lifeboot_contract::event::{Event, Level};
-use lifeboot_contract::status::{Phase, Status};
+use lifeboot_contract::status::{Address, Phase, SshStatus, Status};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -160,6 +160,27 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// A server that has said that it listens has an address too.
+fn status(seen: &Seen) -> Status {
+    let listening = seen.events.iter().rfind(|event| event.name == "ssh.listening");
+    let ssh = listening.map(|event| SshStatus {
+        port: event.u64("port").unwrap().try_into().unwrap(),
+        fingerprint: event.str("fingerprint").to_owned(),
+        sshfp: event.str("sshfp").to_owned(),
+    });
+    let address = Address {
+        interface: "lo".to_owned(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+    };
+    Status {
+        hostname: "testbox".to_owned(),
+        phase: seen.phase.clone(),
+        addresses: ssh.iter().map(|_| address.clone()).collect(),
+        ssh,
+        ..Status::default()
+    }
+}
+
 fn answer(stream: UnixStream, seen: &Mutex<Seen>) {
     let mut writer = stream.try_clone().unwrap();
     let mut held = 0;
@@ -177,14 +198,7 @@ fn answer(stream: UnixStream, seen: &Mutex<Seen>) {
                 held += 1;
                 Reply::Done { text: String::new() }
             }
-            Request::Status => {
-                let phase = seen.lock().unwrap().phase.clone();
-                Reply::Status(Box::new(Status {
-                    hostname: "testbox".to_owned(),
-                    phase,
-                    ..Status::default()
-                }))
-            }
+            Request::Status => Reply::Status(Box::new(status(&seen.lock().unwrap()))),
             Request::Log { .. } => {
                 let mut lines = Vec::new();
                 for number in 1..=2000u64 {
