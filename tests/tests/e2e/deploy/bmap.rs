@@ -83,7 +83,7 @@ fn only_what_a_bmap_has_is_written_and_that_of_another_image_is_found_out() -> R
     ensure!(fs::read(&world.disk)? == before, "the disk was written to");
     // One that leaves out what is not zeros.
     let mut other = world.image.clone();
-    other[10 * MIB..10 * MIB + BLOCK].fill(0);
+    other[11 * MIB..11 * MIB + BLOCK].fill(0);
     serve(&world, &bmap(&other))?;
     let outcome = world.deploy(&client, &["--bmap", "beside"])?;
     ended(&outcome, 1)?;
