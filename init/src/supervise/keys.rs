@@ -48,7 +48,7 @@ impl Init {
 
     fn start_sshd(&mut self) {
         self.sshd_due_ms = None;
-        if !self.runs(&Kind::Sshd) && self.plan.ssh.authorized_keys.is_empty() {
+        if !self.runs(&Kind::Sshd) && !self.plan.ssh.lets_somebody_in() {
             let what = "no key may log in: none is in the image and lifeboot.ssh-key= is not given";
             let event = Event::new(now_ms(), Level::Warn, "ssh.off").with("what", what);
             self.record(event.text(format!("sshd does not run: {what}")));
@@ -84,6 +84,17 @@ mod tests {
             "ssh-ed25519 AAAA",
         );
         Init::with(plan)
+    }
+
+    #[test]
+    fn an_authority_alone_is_enough_for_a_server_and_nobody_is_not() {
+        for (authorities, running) in [(vec![], false), (vec!["ssh-ed25519 AAAA".to_owned()], true)] {
+            let mut init = with("");
+            init.plan.ssh.authorized_keys.clear();
+            init.plan.ssh.user_authorities = authorities;
+            init.start_sshd();
+            assert_eq!(init.runs(&Kind::Sshd), running);
+        }
     }
 
     #[test]

@@ -25,6 +25,19 @@ pub struct Ssh {
     pub user_authorities: Vec<String>,
 }
 
+impl Ssh {
+    /// Whether anybody can log in, as whoever.
+    pub fn lets_somebody_in(&self) -> bool {
+        let lists = [
+            &self.authorized_keys,
+            &self.unlock_keys,
+            &self.status_keys,
+            &self.user_authorities,
+        ];
+        lists.iter().any(|list| !list.is_empty())
+    }
+}
+
 /// The texts of the key files in the image, each as in `~/.ssh/authorized_keys`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BakedKeys {

@@ -157,7 +157,7 @@ fn examples(out: &mut String, name: &str, examples: &[&str]) {
 /// A sentence, and the lines to type behind it.
 fn shown(name: &str, example: &str) -> String {
     let mut out = String::new();
-    for line in example.replace("{command_name}", name).lines() {
+    for line in braces(&example.replace("{command_name}", name)).lines() {
         match line.strip_prefix("$ ") {
             Some(typed) => out.push_str(&format!(".PP\n.nf\n.RS\n{}\n.RE\n.fi\n", escaped(typed))),
             None => out.push_str(&format!(".PP\n{}\n", escaped(line))),
@@ -168,9 +168,15 @@ fn shown(name: &str, example: &str) -> String {
 
 /// Paragraphs; within one the lines are filled anew.
 fn text(text: &str) -> String {
+    let text = braces(text);
     let paragraphs = text.trim().split("\n\n");
     let filled = paragraphs.map(|paragraph| paragraph.lines().map(escaped).collect::<Vec<_>>().join("\n"));
     filled.collect::<Vec<_>>().join("\n.PP\n") + "\n"
+}
+
+/// argh takes a pair of braces for one.
+fn braces(text: &str) -> String {
+    text.replace("{{", "{").replace("}}", "}")
 }
 
 /// No letter of it is taken for a request or an escape.
