@@ -2,12 +2,13 @@
 
 use crate::deadline::Deadline;
 use crate::lan::Service;
+use crate::loopback;
 use crate::process::{self, Outcome, may_fail};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,13 +43,10 @@ impl Bastion {
             let words = ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"].map(std::ffi::OsStr::new);
             process::run("ssh-keygen", words.into_iter().chain([path.as_os_str()]))?;
         }
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
-        let port = free.local_addr().context("loopback")?.port();
-        drop(free);
         let mut bastion = Bastion {
             user: process::run("id", ["-un"])?.trim().to_owned(),
             dir,
-            port,
+            port: loopback::free_port()?,
             service: None,
             starts: 0,
         };

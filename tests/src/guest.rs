@@ -160,7 +160,7 @@ impl Guest {
     /// # Errors
     /// QEMU does not do it.
     pub fn client_to(&self, port: u16) -> Result<Client> {
-        let here = builder::free_port()?;
+        let here = crate::loopback::free_port()?;
         let line = format!("hostfwd_add n0 tcp:127.0.0.1:{here}-:{port}");
         qmp::command(
             &self.dir,

@@ -14,5 +14,6 @@ pub mod fixtures;
 pub mod guest;
 pub mod interrupt;
 pub mod lan;
+pub mod loopback;
 pub mod process;
 pub mod step;

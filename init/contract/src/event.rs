@@ -277,9 +277,13 @@ pub const NAMES: [(&str, &str); 69] = [
     ("ssh.off", "sshd does not run: what"),
     (
         "ssh.login",
-        "user, key, peer, through (the bastion, when it came through a tunnel)",
+        "user, key, peer, certificate and serial (where it was by one), through (the bastion, when it came through a tunnel)",
     ),
-    ("ssh.refused", "user, peer, what, through"),
+    ("ssh.logout", "user, peer, seconds"),
+    (
+        "ssh.refused",
+        "user, peer, what, through; or count and what, when there were more than ten in a minute",
+    ),
     (
         "tunnel.key",
         "what the bastions must let in: public_key, fingerprint, authorized_keys (the line for them)",

@@ -6,10 +6,10 @@ use super::events::EventLog;
 use super::firmware::Firmware;
 use crate::artefacts::{self, BootFiles};
 use crate::lan::Lan;
+use crate::loopback;
 use crate::process;
 use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -181,7 +181,7 @@ impl GuestBuilder {
     /// Something it needs has not been built, or QEMU does not start.
     pub fn boot(self) -> Result<Guest> {
         let dir = private_dir()?;
-        let ssh_port = free_port()?;
+        let ssh_port = loopback::free_port()?;
         let command = self.command(&dir, ssh_port)?;
         self.start(command, dir, ssh_port)
     }
@@ -331,12 +331,6 @@ fn private_dir() -> Result<PathBuf> {
     }
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     Ok(dir)
-}
-
-/// A TCP port of loopback that was free a moment ago.
-pub(super) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
-    Ok(listener.local_addr().context("loopback")?.port())
 }
 
 #[cfg(test)]

@@ -4,7 +4,12 @@ use anyhow::{Context, Result};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Without output for so long the guest has taken what was typed.
+const QUIET: Duration = Duration::from_millis(500);
+/// A guest that never stops talking is not waited for longer.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Everything shown so far.
 pub(super) fn read(dir: &Path) -> Result<String> {
@@ -21,15 +26,11 @@ pub(super) fn type_text(dir: &Path, text: &str) -> Result<()> {
     let path = dir.join("console");
     let mut socket = UnixStream::connect(&path).with_context(|| path.display().to_string())?;
     socket.write_all(text.as_bytes()).context("console")?;
-    // QEMU takes typed bytes as fast as the emulated port does; while we are connected its output must be read.
-    socket
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .context("console")?;
+    // QEMU takes typed bytes only as fast as the emulated port does, and what it has not taken is lost when we hang up: the guest
+    // has everything when it says no more. While we are connected its output must be read.
+    socket.set_read_timeout(Some(QUIET)).context("console")?;
+    let until = Instant::now() + LONGEST;
     let mut bytes = [0; 4096];
-    for _ in 0..5 {
-        if let Ok(0) = socket.read(&mut bytes) {
-            break;
-        }
-    }
+    while Instant::now() < until && matches!(socket.read(&mut bytes), Ok(1..)) {}
     Ok(())
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod deploy;
+mod fetch;
 mod ssh;
 
 use anyhow::{Context, Result, ensure};
@@ -94,7 +95,7 @@ fn bench() -> Result<()> {
     show(arm_boot()?);
     show(pc_boot()?);
     for board in boards {
-        show(vec![fetch(board)?]);
+        show(vec![fetch::fetch(board)?]);
         show(deploy::deploy(board)?);
     }
     show(ssh::rows(Board::PcX86_64)?);
@@ -338,36 +339,6 @@ fn bare_initramfs(board: Board, url: &str) -> Result<PathBuf> {
 fn serve(server: &FaultServer, os: &OsImage) -> Result<()> {
     server.serve_file(OS, &os.squashfs)?;
     server.serve_file(&format!("{OS}.minisig"), &os.signature)
-}
-
-/// Bytes a second of `rescue fetch` with verification, divided by those of `curl -o /dev/null`, in one guest.
-fn fetch(board: Board) -> Result<Row> {
-    let server = FaultServer::start()?;
-    let os = Os::Debian.packed(board)?;
-    serve(&server, &os)?;
-    let bytes = os.squashfs.metadata().context("squashfs")?.len() as f64;
-    let mut guest = Guest::on(board, "fetch").memory_mb(1024).processors(2).boot()?;
-    let client = guest.wait_ssh(Peer::Rescue, 240)?;
-    bring_programs(board, &client, "curl")?;
-    let url = server.url(OS);
-    let curl = median_of(|| {
-        timed(
-            &client,
-            &format!("chroot /c /usr/bin/curl -s -f -o /dev/null {url}"),
-        )
-    })?;
-    let ours = median_of(|| timed(&client, &format!("rescue fetch {url}")))?;
-    guest.passed()?;
-    Ok((
-        format!("{}: fetch with verification, {:.0} MB", board.name(), bytes / 1e6),
-        format!(
-            "{:.0} MB/s, {:.2} of curl's {:.0} MB/s",
-            bytes / ours / 1e6,
-            curl / ours,
-            bytes / curl / 1e6
-        ),
-        "0.8 of curl".to_owned(),
-    ))
 }
 
 /// Seconds of the guest's own clock that a command takes there.
