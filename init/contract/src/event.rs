@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 69] = [
+pub const NAMES: [(&str, &str); 70] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",

@@ -34,7 +34,7 @@ use notes::Notes;
 use russh::server::Config;
 use sources::{Offence, Sources};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,8 +69,8 @@ pub struct Sshd {
     #[argh(option)]
     listen: Option<std::net::IpAddr>,
     /// login shell
-    #[argh(option, default = "PathBuf::from(crate::shell::interactive())")]
-    shell: PathBuf,
+    #[argh(option)]
+    shell: Option<PathBuf>,
     /// file transfer server
     #[argh(option, default = "PathBuf::from(\"/usr/lib/openssh/sftp-server\")")]
     sftp_server: PathBuf,
@@ -83,11 +83,19 @@ pub struct Sshd {
 #[derive(Debug)]
 pub struct Paths {
     run_dir: PathBuf,
-    shell: PathBuf,
+    shell: Option<PathBuf>,
     sftp_server: PathBuf,
     home: PathBuf,
     /// This program, for [`crate::tty`].
     helper: PathBuf,
+}
+
+impl Paths {
+    /// The login shell.
+    fn shell(&self) -> &Path {
+        let shell = self.shell.as_deref();
+        shell.unwrap_or_else(|| Path::new(crate::shell::interactive()))
+    }
 }
 
 /// What all connections share.

@@ -163,7 +163,7 @@ fn leader(child: &Child) -> anyhow::Result<Pid> {
 
 fn on_terminal(paths: &Paths, program: &Program) -> std::process::Command {
     let helper = paths.helper.as_os_str();
-    let shell = paths.shell.as_os_str();
+    let shell = paths.shell().as_os_str();
     match program {
         Program::Shell => tty::command(helper, Greeting::Status, shell, &login_name(shell), &[]),
         Program::Command(line) => {
@@ -185,11 +185,11 @@ fn on_pipes(paths: &Paths, program: &Program) -> std::process::Command {
     let mut command = std::process::Command::new(match program {
         Program::Sftp => &paths.sftp_server,
         Program::Rescue(_) => &paths.helper,
-        _ => &paths.shell,
+        _ => paths.shell(),
     });
     match program {
         Program::Shell => {
-            command.arg0(login_name(paths.shell.as_os_str()));
+            command.arg0(login_name(paths.shell().as_os_str()));
         }
         Program::Command(line) => {
             command.arg("-c").arg(OsStr::from_bytes(line));
@@ -218,7 +218,7 @@ fn base_environment(setting: &Setting<'_>) -> Vec<(&'static str, OsString)> {
         ("HOME", paths.home.clone().into_os_string()),
         ("LOGNAME", user.name().into()),
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        ("SHELL", paths.shell.clone().into_os_string()),
+        ("SHELL", paths.shell().as_os_str().to_owned()),
         (
             "SSH_CLIENT",
             format!("{} {} {}", client.ip(), client.port(), server.port()).into(),
