@@ -221,8 +221,9 @@ fn a_command_in_the_system_finds_what_it_needs_and_leaves_nothing_behind() -> Re
         link.starts_with(RESOLV_CONF) && link.contains("was-here"),
         "{link}"
     );
+    let its_run = link.split("/mnt/run:").nth(1).unwrap_or("not listed");
     ensure!(
-        !link.contains("systemd"),
+        its_run.trim().is_empty(),
         "a file was left in its own /run: {link}"
     );
     let absent = client.run(&["rescue", "chroot", "--", "no-such-program"])?;
