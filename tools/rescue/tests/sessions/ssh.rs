@@ -212,11 +212,24 @@ fn a_background_child_that_keeps_the_pipe_does_not_keep_the_session() {
 }
 
 #[test]
-fn two_sessions_at_once_and_several_in_one_connection() {
+fn two_sessions_at_once() {
     let server = Server::start();
     let mut first = Terminal::open(server.ssh(&["-T"], &["echo one; cat"]));
     first.until("one");
     assert_eq!(text(&output(server.ssh(&[], &["echo two"])).stdout), "two\n");
+    first.type_in("still here\n");
+    first.until("still here");
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+}
+
+/// On a busy machine OpenSSH's master was seen to end a client with 255 instead of the status; whose fault that is has not been found.
+#[test]
+#[ignore = "make test-all"]
+fn several_sessions_in_one_connection_have_each_their_own_status() {
+    let server = Server::start();
+    let mut first = Terminal::open(server.ssh(&["-T"], &["echo one; cat"]));
+    first.until("one");
     let socket = format!("ControlPath={}", server.dir.join("mux").display());
     let mut master = server.ssh(&["-MNT", "-o", &socket], &[]).spawn().unwrap();
     until("the master", || server.dir.join("mux").exists());
