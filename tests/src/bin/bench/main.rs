@@ -85,9 +85,11 @@ fn bench() -> Result<()> {
             .flat_map(|board| [(Os::Tiny, *board), (Os::Debian, *board)])
             .collect(),
     })?;
-    if std::env::args().nth(1).as_deref() == Some("deploy") {
-        show(deploy::deploy(Board::PcX86_64)?);
-        return Ok(());
+    // One subject alone.
+    match std::env::args().nth(1).as_deref() {
+        Some("deploy") => return Ok(show(deploy::deploy(Board::PcX86_64)?)),
+        Some("ssh") => return Ok(show(ssh::rows(Board::PcX86_64)?)),
+        _ => {}
     }
     println!("\n| What | Measured | To reach |\n|---|---|---|");
     show(sizes()?);
