@@ -86,10 +86,14 @@ fn bench() -> Result<()> {
             .collect(),
     })?;
     // One subject alone.
-    match std::env::args().nth(1).as_deref() {
-        Some("deploy") => return Ok(show(deploy::deploy(Board::PcX86_64)?)),
-        Some("ssh") => return Ok(show(ssh::rows(Board::PcX86_64)?)),
-        _ => {}
+    let alone = match std::env::args().nth(1).as_deref() {
+        Some("deploy") => Some(deploy::deploy(Board::PcX86_64)?),
+        Some("ssh") => Some(ssh::rows(Board::PcX86_64)?),
+        _ => None,
+    };
+    if let Some(rows) = alone {
+        show(rows);
+        return Ok(());
     }
     println!("\n| What | Measured | To reach |\n|---|---|---|");
     show(sizes()?);
