@@ -10,6 +10,7 @@ use crate::output;
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use find::{Found, System};
+pub use fstab::plain;
 use make::Report;
 use plan::{Asked, LeftOut};
 use serde::Serialize;

@@ -2,6 +2,7 @@
 
 use crate::mount::attach::{self, Root, Wanted};
 use crate::mount::options::{Bind, Options};
+use crate::mount::plain;
 use crate::mount::state::Held;
 use crate::mount::table;
 use crate::{control, output};
@@ -131,7 +132,7 @@ fn leads(root: &Root) -> Leads {
     const LINKS: usize = 8;
     let mut path = NAME_SERVERS.to_owned();
     for _ in 0..LINKS {
-        let clean = clean(&path);
+        let clean = plain(&path);
         if let Some(inside) = clean
             .strip_prefix("/run/")
             .or_else(|| clean.strip_prefix("/var/run/"))
@@ -153,19 +154,6 @@ fn leads(root: &Root) -> Leads {
         };
     }
     Leads::Nowhere
-}
-
-/// A path without dots.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 #[cfg(test)]

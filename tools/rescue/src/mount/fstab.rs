@@ -124,7 +124,7 @@ fn unquote(source: &str) -> String {
 }
 
 /// A path without doubled and trailing slashes and dots; `..` goes up, and from the root nowhere.
-fn plain(path: &str) -> String {
+pub fn plain(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
