@@ -65,6 +65,9 @@ pub enum Phase {
         since_ms: u64,
         /// When the next try is, on the same clock; `None`: there is none.
         next_try_ms: Option<u64>,
+        /// Whether the boot parameters name no root: what failed was asked for once, and only asking again tries again.
+        #[serde(default)]
+        rootless: bool,
     },
     /// The system could be started, but somebody is logged in or `lifeboot.hold=always`.
     Held {
@@ -214,7 +217,16 @@ impl Status {
                 failure,
                 since_ms,
                 next_try_ms,
-            } => self.failed_lines(failure, *since_ms, *next_try_ms),
+                rootless,
+            } => {
+                let next = match rootless {
+                    true => "Type 'rescue boot ROOT' to try another root",
+                    false => "Type 'rescue boot' to try now",
+                };
+                let (state, why) = self.failed_lines(failure, *since_ms, *next_try_ms);
+                let next = format!("{next}, 'rescue log' for what happened, 'rescue help' for the rest.");
+                (state, why, next)
+            }
             Phase::Held { source } => (
                 "ready to start the system".to_owned(),
                 self.holding(&format!("{source} is ready; it waits for 'rescue boot'.")),
@@ -228,7 +240,7 @@ impl Status {
         }
     }
 
-    fn failed_lines(&self, failure: &Failure, since_ms: u64, next: Option<u64>) -> (String, String, String) {
+    fn failed_lines(&self, failure: &Failure, since_ms: u64, next: Option<u64>) -> (String, String) {
         let ago = seconds(self.uptime_ms.saturating_sub(since_ms));
         let when = match next {
             Some(at) => format!("next try in {}", seconds(at.saturating_sub(self.uptime_ms))),
@@ -242,8 +254,6 @@ impl Status {
         (
             format!("in rescue, boot failed {ago} ago, {when}"),
             format!("Failed: {failure}.{hint}"),
-            "Type 'rescue boot' to try now, 'rescue log' for what happened, 'rescue help' for the rest."
-                .to_owned(),
         )
     }
 
@@ -314,21 +324,27 @@ mod tests {
             cause: None,
             hint: None,
         };
-        let phase = Phase::Failed {
-            failure,
-            since_ms: 1000,
-            next_try_ms: Some(46_000),
+        let lines = |rootless| {
+            let phase = Phase::Failed {
+                failure: failure.clone(),
+                since_ms: 1000,
+                next_try_ms: Some(46_000),
+                rootless,
+            };
+            let status = Status {
+                phase,
+                uptime_ms: 41_000,
+                hostname: "pi".into(),
+                ..Status::default()
+            };
+            status.three_lines()
         };
-        let status = Status {
-            phase,
-            uptime_ms: 41_000,
-            hostname: "pi".into(),
-            ..Status::default()
-        };
-        let lines = status.three_lines();
+        let asked_for = lines(true);
+        assert!(asked_for[2].contains("'rescue boot ROOT'"), "{}", asked_for[2]);
+        let lines = lines(false);
         assert_eq!(lines[0], "pi: in rescue, boot failed 40 s ago, next try in 5 s");
         assert_eq!(lines[1], "Failed: fetch: http://a/x: 404.");
-        assert!(lines[2].contains("rescue boot"));
+        assert!(lines[2].contains("'rescue boot'"));
     }
 
     #[test]

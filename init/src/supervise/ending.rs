@@ -79,6 +79,7 @@ impl Init {
             failure: failed,
             since_ms: now_ms(),
             next_try_ms,
+            rootless: self.plan.roots.is_empty(),
         };
         self.go_on = false;
     }

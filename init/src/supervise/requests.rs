@@ -97,7 +97,9 @@ impl Init {
         }
         match &self.status.phase {
             Phase::Held { source } => format!("starting {source} now; this session ends"),
-            Phase::Rescue => "no root= was given, so there is nothing to boot".to_owned(),
+            Phase::Rescue | Phase::Failed { rootless: true, .. } => {
+                "no root= was given, so there is nothing to boot".to_owned()
+            }
             Phase::Failed { .. } => "trying again now; the system starts as soon as it is ready".to_owned(),
             Phase::WaitingForPassphrase { .. } => {
                 "still waiting for a passphrase: type 'rescue unlock'".to_owned()
@@ -166,6 +168,7 @@ impl Init {
                     failure,
                     since_ms: now,
                     next_try_ms,
+                    rootless: self.plan.roots.is_empty(),
                 };
                 if next_try_ms.is_none() && !once && self.plan.on_failure == OnFailure::Reboot {
                     self.deadline_ms = Some(now);

@@ -6,8 +6,9 @@ use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use lifeboot_contract::control::{Reply, Request};
 use lifeboot_contract::event::{Event, Level};
-use lifeboot_contract::plan::Source;
+use lifeboot_contract::plan::{BlockId, Source};
 use lifeboot_contract::status::{Phase, Status};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// say what the boot is doing, why, and what can be typed next
@@ -121,7 +122,7 @@ pub fn log(options: &Log) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When PID 1 refuses or does not answer.
 pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
-    let root = match options.root.as_deref().map(Source::parse).transpose() {
+    let root = match options.root.as_deref().map(named).transpose() {
         Ok(root) => root,
         Err(what) => {
             output::complain(&format!("rescue: {what}"));
@@ -134,6 +135,13 @@ pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
     if let Some(warning) = will_be_cut(&before, root.is_some()) {
         output::line(&warning)?;
     }
+    if let Some(Source::Local(BlockId::Path(device))) = &root
+        && !Path::new(device).exists()
+    {
+        output::line(&format!(
+            "{device} is not there now; the boot waits a while for it."
+        ))?;
+    }
     let text = control::order(&Request::Boot { root })?;
     output::line(if text.is_empty() {
         "The boot goes on."
@@ -141,6 +149,17 @@ pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
         &text
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to boot: as in `root=`, or a block device of this machine by its bare name, as the other commands take it.
+fn named(root: &str) -> Result<Source, String> {
+    let device = Path::new("/dev").join(root);
+    match Source::parse(root) {
+        Err(_) if !root.contains('/') && device.exists() => Ok(Source::Local(BlockId::Path(
+            device.to_string_lossy().into_owned(),
+        ))),
+        parsed => parsed,
+    }
 }
 
 /// Switches off.
@@ -217,6 +236,15 @@ mod tests {
         );
         let event = event.text("trying again");
         assert_eq!(line(&event), "[    12.345] warn  fetch.retry        trying again");
+    }
+
+    #[test]
+    fn a_bare_name_is_a_device_where_there_is_one() {
+        let device = Source::Local(BlockId::Path("/dev/null".into()));
+        assert_eq!(named("null").unwrap(), device);
+        assert_eq!(named("/dev/null").unwrap(), device);
+        assert!(named("no-such-device").unwrap_err().contains("none of"));
+        assert!(named("../dev/null").is_err());
     }
 
     #[test]

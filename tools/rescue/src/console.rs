@@ -222,7 +222,7 @@ fn passphrase(terminal: &mut File, volume: &LockedVolume) -> io::Result<Next> {
         Answer::Line(secret) => secret,
     };
     writeln!(terminal, "Checking ...")?;
-    match try_passphrase(volume, &secret) {
+    match prompt::unseen(fd.as_fd(), || try_passphrase(volume, &secret))? {
         Ok(Outcome::Open) => writeln!(terminal, "Unlocked; the boot goes on.")?,
         Ok(Outcome::WrongKey) => writeln!(terminal, "Wrong passphrase, please try again.")?,
         Err(error) => writeln!(terminal, "Not unlocked: {error:#}.")?,

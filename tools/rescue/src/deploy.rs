@@ -9,7 +9,7 @@
 //! is seen.
 
 use crate::progress::Progress;
-use crate::{control, output};
+use crate::{control, ended, output};
 use anyhow::{Context as _, anyhow, bail};
 use argh::FromArgs;
 use bmap::Bmap;
@@ -23,7 +23,7 @@ use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use target::Target;
 
@@ -109,6 +109,15 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
     if let Some(refusal) = options.size.and_then(|size| target.too_small(size)) {
         bail!(refusal);
     }
+    if plan.verify == Verify::Required && source::trusted_keys(|_| ()).is_empty() {
+        bail!(
+            "{}: nothing can prove it, this image trusts no key (hint: --sha256 HEX names what it must be, \
+             --no-verify writes whatever comes)",
+            options.source
+        );
+    }
+    let (touched, whole) = (Arc::default(), Arc::default());
+    leave_word(&target.disk.device, &touched, &whole)?;
     let mut deployment = Deployment {
         options,
         plan: &plan,
@@ -117,6 +126,8 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
         bmap: None,
         progress: Arc::new(Progress::new()),
         report: Report::new(&options.source),
+        touched,
+        whole,
     };
     if let Some(place) = &options.bmap {
         let verify = match verification_of_bmap(options) {
@@ -134,6 +145,16 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
         return usage(&what);
     }
     deployment.wet()
+}
+
+/// Whoever is interrupted learns what became of the disk.
+fn leave_word(device: &str, touched: &Arc<AtomicBool>, whole: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let device = device.to_owned();
+    let (touched, whole) = (Arc::clone(touched), Arc::clone(whole));
+    ended::on_signal(move || match whole.load(Ordering::SeqCst) {
+        true => format!("{device} is written and proved"),
+        false => report::state(&device, touched.load(Ordering::SeqCst)),
+    })
 }
 
 fn usage(what: &str) -> anyhow::Result<ExitCode> {
@@ -215,6 +236,10 @@ struct Deployment<'a> {
     bmap: Option<Arc<Bmap>>,
     progress: Arc<Progress>,
     report: Report,
+    /// Whether anything was written.
+    touched: Arc<AtomicBool>,
+    /// Whether all of it was.
+    whole: Arc<AtomicBool>,
 }
 
 impl Deployment<'_> {
@@ -227,6 +252,7 @@ impl Deployment<'_> {
         let mut job = Job::new(purpose, proof, disk, Arc::clone(&self.progress));
         job.size = self.options.size;
         job.bmap = self.bmap.clone();
+        job.touched = Arc::clone(&self.touched);
         job
     }
 
@@ -290,7 +316,10 @@ impl Deployment<'_> {
                 output::line(&self.report.json()?)?;
                 return Err(error);
             }
-            Err(error) => return Err(error.context(self.report.state())),
+            Err(error) => {
+                let device = &self.target.disk.device;
+                return Err(error.context(report::state(device, self.report.touched)));
+            }
         }
         match self.options.json {
             true => output::line(&self.report.json()?)?,
@@ -310,17 +339,17 @@ impl Deployment<'_> {
         let mut job = self.job(Purpose::Write);
         job.room = medium.size();
         job.medium = Some(Arc::clone(&medium));
-        let touched = Arc::clone(&job.touched);
         let landed = self.pass(&mut job).and_then(|saved| {
             self.report.saved(&saved);
             job.finish()
         });
         self.report.found(job.found);
-        self.report.touched = touched.load(Ordering::SeqCst);
+        self.report.touched = self.touched.load(Ordering::SeqCst);
         let landed = landed?;
         self.progress.begin("reading back", Some(landed.len));
         landed.check(&medium, &*self.progress)?;
         landed.commit(&medium)?;
+        self.whole.store(true, Ordering::SeqCst);
         self.report.landed(&landed);
         medium.reread_partitions();
         Ok(())

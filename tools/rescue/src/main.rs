@@ -15,6 +15,7 @@ mod disks;
 #[cfg(test)]
 mod documents;
 mod eeprom;
+mod ended;
 mod fetch;
 mod fsck;
 mod greeting;

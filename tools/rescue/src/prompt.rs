@@ -2,6 +2,7 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{Signal, kill_current_process_group};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
     tcsetattr,
@@ -128,6 +129,33 @@ impl Drop for Quiet<'_> {
             tcsetattr(self.terminal, OptionalActions::Now, &self.before).map_err(io::Error::from),
         );
     }
+}
+
+/// Does `work`, which takes a while, and shows nothing of what is typed meanwhile: it may be the next passphrase. Ctrl-C ends this
+/// program and its children, as it would have.
+///
+/// # Errors
+/// `terminal` is none.
+pub fn unseen<T: Send>(terminal: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    const LOOK: Duration = Duration::from_millis(50);
+    const CTRL_C: u8 = 3;
+    let mut quiet = Some(Quiet::new(terminal, TypedAhead::ThrownAway)?);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(work);
+        while !worker.is_finished() {
+            match quiet.as_ref().map(|quiet| quiet.key(Some(LOOK))) {
+                Some(Ok(Some(CTRL_C))) => {
+                    // The terminal first: nothing else gives it back.
+                    drop(quiet.take());
+                    kill_current_process_group(Signal::INT)?;
+                }
+                Some(Ok(_)) => {}
+                // Nobody types any more.
+                Some(Err(_)) | None => break,
+            }
+        }
+        worker.join().map_err(|_| io::Error::other("it panicked"))
+    })
 }
 
 /// Asks on `terminal`; the question goes where `out` goes.

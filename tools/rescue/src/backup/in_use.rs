@@ -1,10 +1,7 @@
-//! Whether somebody writes to the disk while it would be read; and what happens to the backup when it is interrupted.
+//! Whether somebody writes to the disk while it would be read.
 
-use super::target::Kept;
 use crate::deploy::target::Target as Device;
-use crate::output;
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal};
 use std::fs;
 
 /// Why the disk would change while it is read. What is mounted for reading alone does not change.
@@ -71,41 +68,6 @@ fn unescaped(text: &str) -> String {
         .fold(text.to_owned(), |text, (escape, letter)| {
             text.replace(escape, letter)
         })
-}
-
-/// From now on a signal that ends the program takes what is not whole with it.
-///
-/// # Errors
-/// The kernel's.
-pub fn on_signal(kept: &Kept) -> anyhow::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    if !hangup_is_ignored() {
-        signals.add(Signal::SIGHUP);
-    }
-    signals.thread_block().context("signals")?;
-    let kept = kept.clone();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            if let Ok(signal) = signals.wait() {
-                kept.remove();
-                output::complain(&format!("\nrescue: ended by {signal}; no backup was made"));
-                std::process::exit(1);
-            }
-        })
-        .context("signals")?;
-    Ok(())
-}
-
-/// As nohup(1) has it.
-fn hangup_is_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]

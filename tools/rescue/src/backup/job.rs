@@ -16,6 +16,7 @@ use crate::deploy::pipe;
 use crate::deploy::target::Target as Device;
 use crate::deploy::write::CHUNK;
 use crate::disks::human;
+use crate::ended;
 use crate::output;
 use crate::progress::Progress;
 use anyhow::{Context as _, anyhow, bail};
@@ -84,7 +85,11 @@ impl Job<'_> {
     /// # Errors
     /// What is said on standard error.
     pub fn wet(mut self) -> anyhow::Result<ExitCode> {
-        in_use::on_signal(&self.kept)?;
+        let kept = self.kept.clone();
+        ended::on_signal(move || {
+            kept.remove();
+            "no backup was made".to_owned()
+        })?;
         let started = Instant::now();
         let done = self.carry_out();
         self.progress.end();

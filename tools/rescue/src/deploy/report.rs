@@ -140,14 +140,6 @@ impl Report {
         Ok(())
     }
 
-    /// What a failure left behind.
-    pub fn state(&self) -> String {
-        match self.touched {
-            false => format!("{} was not touched", self.device),
-            true => format!("{} is unusable now, deploy again", self.device),
-        }
-    }
-
     /// As JSON.
     ///
     /// # Errors
@@ -202,5 +194,13 @@ impl Report {
             "Would overwrite {} with {} ({what}). Nothing was written.",
             self.device, self.source
         )
+    }
+}
+
+/// What a failure left behind.
+pub fn state(device: &str, touched: bool) -> String {
+    match touched {
+        false => format!("{device} was not touched"),
+        true => format!("{device} is unusable now, deploy again"),
     }
 }

@@ -83,8 +83,7 @@ impl Source {
         sink: &mut dyn fetch::Sink,
         progress: &Arc<Progress>,
     ) -> anyhow::Result<Saved> {
-        let (keys, notes) = TrustedKeys::load(Path::new(TRUSTED_KEYS));
-        notes.iter().for_each(|note| progress.say(note));
+        let keys = trusted_keys(|note| progress.say(note));
         match self {
             Source::Url(url) => {
                 let reporter = Reporter::new(Arc::new(Words(Arc::clone(progress))));
@@ -141,6 +140,13 @@ impl fetch::Sink for Little {
             false => Ok(()),
         }
     }
+}
+
+/// The keys in this image that may sign. `note` hears of files that hold none.
+pub fn trusted_keys(note: impl FnMut(&str)) -> TrustedKeys {
+    let (keys, notes) = TrustedKeys::load(Path::new(TRUSTED_KEYS));
+    notes.iter().map(String::as_str).for_each(note);
+    keys
 }
 
 fn read_signature(path: &Path) -> anyhow::Result<String> {

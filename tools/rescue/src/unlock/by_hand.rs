@@ -111,7 +111,12 @@ fn ask(volumes: &[Volume], aim: Aim) -> anyhow::Result<Vec<Report>> {
             _ if reports.is_empty() => bail!("{}: no passphrase was given", names(left)),
             _ => break,
         };
-        left.retain(|volume| match aim.attempt(volume, Key::Passphrase(&secret)) {
+        let attempt = |volume: &Volume| {
+            let work = || aim.attempt(volume, Key::Passphrase(&secret));
+            prompt::unseen(stdin().as_fd(), work)?
+        };
+        output::complain("Checking ...");
+        left.retain(|volume| match attempt(volume) {
             Ok(Outcome::Open) => {
                 reports.push(aim.done(volume));
                 false
