@@ -208,7 +208,7 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let Some(started) = self.requests.open(channel.id()) else {
+        let Some(place) = self.requests.open(channel.id()) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -216,7 +216,7 @@ impl Handler for Connection {
             channel,
             session.handle(),
             Arc::clone(&self.gate),
-            started,
+            place,
         ));
         reply.accept().await;
         Ok(())

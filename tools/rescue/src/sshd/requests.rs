@@ -4,14 +4,14 @@ use super::child::{self, Program, Setting};
 use super::grant::{Grant, User};
 use super::hold::{self, Hold};
 use super::pty::Wanted;
-use super::session::Start;
+use super::session::{Place, Start};
 use super::{Peer, Server, copy_id};
 use lifeboot_contract::control::SessionKind;
 use russh::ChannelId;
 use russh::server::Session;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 /// Sessions one connection may have at a time, as in OpenSSH.
@@ -35,6 +35,8 @@ struct Opening {
     terminal: Option<Wanted>,
     environment: Vec<(String, String)>,
     start: Option<oneshot::Sender<Start>>,
+    /// Gone when the session is.
+    counted: Weak<()>,
 }
 
 /// What a client wants to run.
@@ -63,18 +65,26 @@ impl Requests {
     }
 
     /// Notes a new channel; `None` when there are enough.
-    pub fn open(&mut self, id: ChannelId) -> Option<oneshot::Receiver<Start>> {
+    pub fn open(&mut self, id: ChannelId) -> Option<Place> {
+        // russh tells of the channels a client closes, and not of those that were closed from here.
+        self.channels
+            .retain(|_, opening| opening.counted.strong_count() > 0);
         if self.channels.len() >= MOST_SESSIONS {
             return None;
         }
         let (start, started) = oneshot::channel();
+        let counted = Arc::new(());
         let opening = Opening {
             terminal: None,
             environment: Vec::new(),
             start: Some(start),
+            counted: Arc::downgrade(&counted),
         };
         self.channels.insert(id, opening);
-        Some(started)
+        Some(Place {
+            start: started,
+            counted,
+        })
     }
 
     /// Forgets a channel.

@@ -15,6 +15,7 @@ use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use std::io;
 use std::pin::pin;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
@@ -29,8 +30,17 @@ pub struct Start {
     pub hold: Hold,
 }
 
+/// What a session waits for, and what it counts as.
+#[derive(Debug)]
+pub struct Place {
+    /// What to run, when the client has said so.
+    pub start: oneshot::Receiver<Start>,
+    /// One of the sessions its connection may have, until this is dropped.
+    pub counted: Arc<()>,
+}
+
 /// Why the messages of the client came to an end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Gone {
     /// The channel or the connection is closed.
     Closed,
@@ -39,7 +49,9 @@ enum Gone {
 }
 
 /// Serves a channel from its opening to its end.
-pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start: oneshot::Receiver<Start>) {
+pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, place: Place) {
+    // Kept to the end: a session counts among those of its connection as long as anything of it is left.
+    let Place { start, counted } = place;
     let (mut read, write) = channel.split();
     let input = Input::new(&gate);
     let terminal = watch::Sender::new(None);
@@ -49,7 +61,7 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start
         _ = &mut messages => return,
         start = start => match start {
             Ok(start) => start,
-            // The connection's handler is gone, and with it the connection.
+            // The connection's handler is gone, and with it the connection; or nothing was started.
             Err(_) => return,
         },
     };
@@ -63,19 +75,27 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start
     if let Streams::Terminal(master) = &streams {
         terminal.send_replace(Some(Arc::clone(master)));
     }
-    let gone = {
-        let mut program = pin!(program(&write, &handle, &gate, &input, &mut child, streams));
+    let ended = {
+        let mut program = pin!(program(&write, &gate, &input, &mut child, streams));
         tokio::select! {
-            () = &mut program => None,
-            gone = &mut messages => Some(gone),
+            status = &mut program => Ok(status),
+            gone = &mut messages => Err(gone),
         }
     };
-    if gone == Some(Gone::Flooded) {
+    // What has ended by itself is not hung up any more: a child it left behind is to go on.
+    if let Ok(status) = &ended {
+        let mut telling = pin!(tell_end(&write, &handle, status));
+        tokio::select! {
+            () = &mut telling => {}
+            _ = &mut messages => drop(timeout(GRACE, telling).await),
+        }
+    }
+    if let Err(Gone::Flooded) = ended {
         let message = format!("lifeboot: more than {MOST_INPUT} bytes of input wait\n");
         drop(timeout(GRACE, write.extended_data_bytes(1, message.into_bytes())).await);
         drop(write.close().await);
     }
-    if gone.is_some() {
+    if ended.is_err() {
         // Both hold the terminal open; the kernel's own hang-up comes when the master is closed.
         terminal.send_replace(None);
         group.send_replace(None);
@@ -83,7 +103,7 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, start
         drop(members);
         drop(child.wait().await);
     }
-    drop(hold);
+    drop((hold, counted));
 }
 
 /// Takes what the client sends until it sends no more.
@@ -122,15 +142,14 @@ async fn receive(
     Gone::Closed
 }
 
-/// From the program's start to the channel's close.
+/// From the program's start to the end of its output.
 async fn program(
     write: &ChannelWriteHalf<Msg>,
-    handle: &Handle,
     gate: &Arc<Gate>,
     input: &Input,
     child: &mut Child,
     streams: Streams,
-) {
+) -> io::Result<ExitStatus> {
     let (ended, end) = watch::channel(false);
     let out = Out { write, gate, end };
     let waiting = async {
@@ -138,7 +157,7 @@ async fn program(
         ended.send_replace(true);
         status
     };
-    let status = match streams {
+    match streams {
         Streams::Terminal(master) => {
             // A program that cannot be read from any more is waited for all the same.
             let work = async { tokio::join!(waiting, out.pump(Terminal(&master), None)).0 };
@@ -147,28 +166,22 @@ async fn program(
         Streams::Pipes(stdin, stdout, stderr) => {
             let both = async {
                 // A pipe that cannot be read from any more has ended.
-                drop(tokio::join!(
-                    out.pump(Pipe(stdout), None),
-                    out.pump(Pipe(stderr), Some(1))
-                ));
-                // Told at once: a program may close its output and go on working.
-                drop(write.eof().await);
+                tokio::join!(out.pump(Pipe(stdout), None), out.pump(Pipe(stderr), Some(1)))
             };
             let work = async { tokio::join!(waiting, both).0 };
             tokio::select! { status = work => status, never = endless(input.feed(stdin)) => never }
         }
-    };
-    finish(write, handle, status).await;
+    }
 }
 
+/// Tells the status, then the end of output, then closes. The order matters: many clients (OpenSSH's ControlMaster
+/// among them) close a channel that has ended both ways, and after their close no status can be sent any more. So a
+/// program that closes its output and goes on working is not told of before it has ended.
+///
 /// The connection may be gone by now, which nobody is left to be told.
-async fn finish(
-    write: &ChannelWriteHalf<Msg>,
-    handle: &Handle,
-    status: io::Result<std::process::ExitStatus>,
-) {
+async fn tell_end(write: &ChannelWriteHalf<Msg>, handle: &Handle, status: &io::Result<ExitStatus>) {
     let id = write.id();
-    match status.map(End::from) {
+    match status.as_ref().map(|status| End::from(*status)) {
         Ok(End::Status(status)) => handle.exit_status_request(id, status).await.unwrap_or(()),
         Ok(End::Signal { signal, core }) => {
             let none = String::new;
@@ -179,6 +192,7 @@ async fn finish(
         }
         Err(_) => handle.exit_status_request(id, 255).await.unwrap_or(()),
     }
+    drop(write.eof().await);
     drop(write.close().await);
 }
 

@@ -14,6 +14,7 @@ mod ssh_clients;
 mod ssh_forward;
 mod ssh_keys;
 mod ssh_scan;
+mod ssh_shared;
 mod ssh_terminal;
 mod sshfp;
 mod stand_in;
