@@ -4,6 +4,7 @@
 //! `make test-all`. A test that could not run fails, beginning with "could not run".
 #![forbid(unsafe_code)]
 
+mod arm64;
 mod backup;
 mod console;
 mod deploy;

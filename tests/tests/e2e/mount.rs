@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::fixtures::disk::{Damage, Disks};
 use lifeboot_tests::fixtures::system::{RESOLV_CONF, System, leave_unclean};
-use lifeboot_tests::guest::{Client, Disk, Guest, GuestBuilder, Peer};
+use lifeboot_tests::guest::{Board, Client, Disk, Guest, GuestBuilder, Peer};
 use serde_json::Value;
 
 mod boot;
@@ -42,6 +42,7 @@ fn with_system(name: &str, disks: &Disks) -> Result<(Guest, Client)> {
         name: "Test 1",
         fstab: FSTAB,
         uuid: UUID,
+        board: Board::PcX86_64,
     };
     let root = system.ext4(disks, "root.img")?;
     let boot = disks.vfat("boot.img", "BOOT", Damage::None)?;
@@ -145,6 +146,7 @@ fn looking_and_mounting_read_only_do_not_change_one_byte_and_mounting_does() -> 
         name: "Unclean",
         fstab: "",
         uuid: UUID,
+        board: Board::PcX86_64,
     };
     let path = system.ext4(&disks, "root.img")?;
     leave_unclean(&path)?;
@@ -248,6 +250,7 @@ fn of_two_systems_one_has_to_be_named() -> Result<()> {
         name,
         fstab: "",
         uuid,
+        board: Board::PcX86_64,
     };
     let first = system("First", UUID).ext4(&disks, "first.img")?;
     let second = system("Second", OTHER).ext4(&disks, "second.img")?;

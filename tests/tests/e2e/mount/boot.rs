@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::fixtures::disk::Disks;
 use lifeboot_tests::fixtures::system::System;
-use lifeboot_tests::guest::Disk;
+use lifeboot_tests::guest::{Board, Disk};
 use lifeboot_tests::process;
 use std::path::Path;
 
@@ -14,6 +14,7 @@ const SYSTEM: System<'static> = System {
     name: "Test 1",
     fstab: "",
     uuid: UUID,
+    board: Board::PcX86_64,
 };
 
 /// Whether its journal has nothing to replay.

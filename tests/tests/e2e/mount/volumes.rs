@@ -5,7 +5,7 @@ use crate::world::{pc, sha256};
 use anyhow::{Result, ensure};
 use lifeboot_tests::fixtures::disk::{Disks, PASSPHRASE};
 use lifeboot_tests::fixtures::system::System;
-use lifeboot_tests::guest::{Client, Disk, Guest};
+use lifeboot_tests::guest::{Board, Client, Disk, Guest};
 
 fn with_blank(name: &str, disks: &Disks, megabytes: u64) -> Result<(Guest, Client, std::path::PathBuf)> {
     let path = disks.blank("blank.img", megabytes)?;
@@ -19,6 +19,7 @@ fn make_volumes(client: &Client, disks: &Disks, device: &str) -> Result<()> {
         name: "On volumes",
         fstab: "/dev/mapper/my--vg-root / ext4\n/dev/my-vg/home /home ext4 nofail\n",
         uuid: OTHER,
+        board: Board::PcX86_64,
     };
     let script = format!(
         "set -e; lvm pvcreate -q {device}; lvm vgcreate -q my-vg {device}; lvm lvcreate -q -y -L 64M -n root my-vg; \
@@ -131,6 +132,7 @@ fn a_system_in_a_subvolume_is_mounted_with_the_subvolumes_its_fstab_names() -> R
         name: "In subvolumes",
         fstab: "LABEL=pool / btrfs subvol=@,noatime\nLABEL=pool /home btrfs subvol=/@home\n",
         uuid: OTHER,
+        board: Board::PcX86_64,
     };
     let script = "set -e; mkfs.btrfs -q -L pool /dev/vda; mkdir -p /tmp/t; mount -t btrfs /dev/vda /tmp/t; cd /tmp/t; \
                   btrfs -q subvolume create @; btrfs -q subvolume create @home; touch @home/somebody; tar -x -C @; \
@@ -172,6 +174,7 @@ fn a_system_on_half_a_mirror_is_found_without_a_write_and_mounted() -> Result<()
         name: "On a mirror",
         fstab: "",
         uuid: OTHER,
+        board: Board::PcX86_64,
     };
     let both = pc("RAID").memory_mb(768).with_everything()?;
     let (guest, client) = logged_in(both.disk(Disk::raw(&halves[0])).disk(Disk::raw(&halves[1])))?;
