@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod copy_on_write;
 mod dying;
 mod refusals;
 mod servers;

@@ -3,8 +3,8 @@
 //! The one thing a reader would get wrong: what a file system does not use is zeros in the image, and which that is must be certain. Whatever
 //! is not certain is read.
 //!
-//! Files in reading order: `job` all of it, `target` where it goes, `origin` the disk, `survey` what is on it with `layout`, `ext4`, `fat` and `wanted`,
-//! `copy` reading, `pack` packing, `put` and `answer` sending, `verify` reading back, `report` what is seen.
+//! Files in reading order: `job` all of it, `target` where it goes, `origin` the disk, `survey` what is on it with `layout`, `ext4`, `fat`, `xfs`, `btrfs` and
+//! `wanted`, `copy` reading, `pack` packing, `put` and `answer` sending, `verify` reading back, `report` what is seen.
 
 use crate::deploy::target::Target as Device;
 use crate::progress::Progress;
@@ -23,6 +23,7 @@ use target::{Kept, Target};
 use wanted::Wanted;
 
 mod answer;
+mod btrfs;
 mod copy;
 mod ext4;
 mod fat;
@@ -33,10 +34,14 @@ mod origin;
 mod pack;
 mod put;
 mod report;
+#[cfg(test)]
+mod sample;
+mod sums;
 mod survey;
 mod target;
 mod verify;
 mod wanted;
+mod xfs;
 
 /// What `-` means; `main` makes the one of the other.
 pub const STDOUT: &str = "/dev/stdout";
@@ -47,7 +52,7 @@ pub const STDOUT: &str = "/dev/stdout";
 #[argh(
     subcommand,
     name = "backup",
-    note = "TARGET is an http:// or https:// URL, a file that is not there yet, or - for\nstandard output. In a URL {{serial}}, {{mac}} and the other templates may be used.\nThe image has all of the disk, its partition table included, packed with zstd;\n'rescue deploy' writes it to a disk of that size or larger.\n\nWhat ext2, ext3, ext4 and FAT say that nobody uses is zeros in it and is not\nread. That is believed only of a file system that is whole and was closed in\norder; of everything else all is read. --dry-run tells which it is.\n\nBeside the image lies its SHA-256: NAME.sha256, as sha256sum writes it; for\nstandard output it is told on standard error.\n\nA disk that is mounted for writing is refused: it would change while it is read.\nA sector that cannot be read ends the backup; docs/rescue-a-dying-disk.md has\nwhat to do then. With --skip-errors it becomes zeros, is told, and the exit code\nis 1: that image is not the whole disk.\n\nAn upload that is cut is begun again, three times, unless it is a POST. A server\nthat says that it has everything before it was sent is not believed.",
+    note = "TARGET is an http:// or https:// URL, a file that is not there yet, or - for\nstandard output. In a URL {{serial}}, {{mac}} and the other templates may be used.\nThe image has all of the disk, its partition table included, packed with zstd;\n'rescue deploy' writes it to a disk of that size or larger.\n\nWhat ext2, ext3, ext4, FAT, XFS and btrfs say that nobody uses is zeros in it\nand is not read. That is believed only of a file system that is whole and was\nclosed in order; of everything else all is read. --dry-run tells which it is.\n\nBeside the image lies its SHA-256: NAME.sha256, as sha256sum writes it; for\nstandard output it is told on standard error.\n\nA disk that is mounted for writing is refused: it would change while it is read.\nA sector that cannot be read ends the backup; docs/rescue-a-dying-disk.md has\nwhat to do then. With --skip-errors it becomes zeros, is told, and the exit code\nis 1: that image is not the whole disk.\n\nAn upload that is cut is begun again, three times, unless it is a POST. A server\nthat says that it has everything before it was sent is not believed.",
     example = "What would be read, and why:\n$ {command_name} --dry-run /dev/mmcblk0 http://boot.example/{{serial}}.img.zst\nTo a server that takes PUT:\n$ {command_name} --verify /dev/mmcblk0 http://boot.example/{{serial}}.img.zst\nTo your own machine, through ssh:\n$ ssh root@device {command_name} /dev/mmcblk0 - >pi.img.zst\nTo another disk:\n$ mount /dev/sda1 /mnt && {command_name} --verify /dev/mmcblk0 /mnt/pi.img.zst"
 )]
 pub struct Backup {

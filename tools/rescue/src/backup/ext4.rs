@@ -6,14 +6,13 @@
 //! Source: the kernel's Documentation/filesystems/ext4.
 
 use super::origin::Bytes;
+use super::sums::{crc16, crc32c};
 use super::wanted::Wanted;
 use crate::deploy::zip::number;
 use std::io;
 use std::ops::Range;
-use sums::{crc16, crc32c};
 use superblock::{GDT_CSUM, META_BG, METADATA_CSUM, SPARSE, SPARSE_2, Super};
 
-mod sums;
 mod superblock;
 
 const SUPER: usize = 1024;

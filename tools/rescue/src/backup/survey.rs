@@ -5,7 +5,7 @@
 
 use super::origin::Bytes;
 use super::wanted::Wanted;
-use super::{ext4, fat, layout};
+use super::{btrfs, ext4, fat, layout, xfs};
 use crate::tool;
 use serde::Serialize;
 use std::ops::Range;
@@ -54,6 +54,8 @@ pub fn survey(
         let spared = named.and_then(|fs| match fs.as_deref() {
             Some("ext2" | "ext3" | "ext4") => ext4::spare(disk, place.clone(), &mut wanted),
             Some("vfat") => fat::spare(disk, place.clone(), &mut wanted),
+            Some("xfs") => xfs::spare(disk, place.clone(), &mut wanted),
+            Some("btrfs") => btrfs::spare(disk, place.clone(), &mut wanted),
             Some(_) => Err("it is not known here which of it is used".to_owned()),
             None => Err("nobody knows what it is".to_owned()),
         });

@@ -46,6 +46,16 @@ impl Wanted {
         }
     }
 
+    /// Somebody needs `from..to` after all, and with it the grains that it lies in only in part.
+    pub fn keep(&mut self, from: u64, to: u64) {
+        for grain in from / self.grain..to.div_ceil(self.grain) {
+            let word = usize::try_from(grain / 64).unwrap_or(usize::MAX);
+            if let Some(word) = self.spared.get_mut(word) {
+                *word &= !(1 << (grain % 64));
+            }
+        }
+    }
+
     fn is_spared(&self, grain: u64) -> bool {
         let word = usize::try_from(grain / 64)
             .ok()
@@ -104,6 +114,17 @@ mod tests {
         assert_eq!(wanted.count(), 0);
         assert_eq!(wanted.pieces(0, 100 * 4096), []);
         wanted.spare(7, 3);
+    }
+
+    #[test]
+    fn what_is_kept_after_all_is_wanted_to_its_last_byte() {
+        let mut wanted = Wanted::all(200 * 4096);
+        wanted.spare(0, 200 * 4096);
+        wanted.keep(4096 * 63 + 4095, 4096 * 64 + 1);
+        wanted.keep(4096 * 9, 4096 * 9);
+        wanted.keep(200 * 4096, 400 * 4096);
+        assert_eq!(wanted.pieces(0, 200 * 4096), [(63 * 4096, 65 * 4096)]);
+        assert_eq!(wanted.count(), 2 * 4096);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The superblock, and what of it makes a file system one that is believed.
 
 use super::SUPER;
-use super::sums::crc32c;
+use crate::backup::sums::crc32c;
 use crate::deploy::zip::number;
 
 /// `s_state`: closed in order, and no errors were met.

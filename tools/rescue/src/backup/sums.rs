@@ -1,4 +1,5 @@
-//! The checksums of ext4: CRC-32C (Castagnoli) as the kernel's crc32c_le, and CRC-16 (IBM) as its crc16. Neither inverts at the end.
+//! The checksums of file systems: CRC-32C (Castagnoli) as the kernel's crc32c_le, and CRC-16 (IBM) as its crc16. Neither inverts at the end,
+//! as ext4 has it; XFS and btrfs do.
 
 /// CRC-32C of `bytes`, going on from `sum`.
 pub fn crc32c(sum: u32, bytes: &[u8]) -> u32 {
