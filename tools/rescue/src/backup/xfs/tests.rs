@@ -29,7 +29,10 @@ fn survey(disk: &[u8]) -> Result<Wanted, String> {
 /// That a file system has no errors and all of what is in its files.
 fn is_whole(dir: &Dir, bytes: &[u8]) {
     run("xfs_repair", &["-n", &dir.put(bytes)]);
-    let pieces: BTreeSet<&[u8]> = bytes.chunks_exact(512).collect();
+    let pieces: BTreeSet<&[u8]> = bytes
+        .chunks_exact(512)
+        .filter(|piece| !matches!(piece[..4], [0, 0, 0, 0] | [0xA5, 0xA5, 0xA5, 0xA5]))
+        .collect();
     for number in 0..FILES {
         let content = content(number);
         let missing = content.chunks_exact(512).filter(|piece| !pieces.contains(piece));
@@ -64,22 +67,29 @@ fn what_is_spared_nobody_misses_in_a_file_system_of_any_kind() {
     }
 }
 
-/// The disk with the bytes at `at` of the file system changed, and the checksum made right again of the `length` bytes from `from` on.
-fn forged(disk: &[u8], (at, bytes): (u64, &[u8]), (from, length, sum): (u64, usize, usize)) -> Vec<u8> {
-    let mut disk = disk.to_vec();
-    let at = (START + at) as usize;
+/// Why nothing is spared when the bytes at `at` of the file system are changed, and the checksum of the `length` bytes from `from` on is made
+/// right again; the disk is then as before.
+fn refusal(
+    disk: &mut [u8],
+    (at, bytes): (u64, &[u8]),
+    (from, length, sum): (u64, usize, usize),
+) -> Result<Wanted, String> {
+    let (at, from) = ((START + at) as usize, (START + from) as usize);
+    let before = disk[from..from + length].to_vec();
     disk[at..at + bytes.len()].copy_from_slice(bytes);
-    let block = &mut disk[(START + from) as usize..][..length];
+    let block = &mut disk[from..from + length];
     block[sum..sum + 4].fill(0);
     let right = (!crc32c(!0, block)).to_le_bytes();
     block[sum..sum + 4].copy_from_slice(&right);
-    disk
+    let told = survey(disk);
+    disk[from..from + length].copy_from_slice(&before);
+    told
 }
 
 #[test]
 fn what_is_not_certain_spares_nothing() {
     let dir = Dir::new("xfs-doubts");
-    let disk = made(&dir, &[]);
+    let mut disk = made(&dir, &[]);
     assert!(survey(&disk).is_ok());
     let fs = Super::parse(&disk[START as usize..][..512], |length| {
         Ok(disk[START as usize..][..length].to_vec())
@@ -115,12 +125,12 @@ fn what_is_not_certain_spares_nothing() {
         ((tree + 60, &[0; 4]), of_tree, "list of free blocks"),
         ((tree + 7, &[0]), of_tree, "free blocks and says"),
     ] {
-        let why = survey(&forged(&disk, change, sum)).unwrap_err();
+        let why = refusal(&mut disk, change, sum).unwrap_err();
         assert!(why.contains(says), "{change:?}: {why}");
         // With the old checksum each of them is noticed by that alone.
-        let mut changed = disk.clone();
-        changed[(START + change.0) as usize] ^= 0x40;
-        assert!(survey(&changed).is_err(), "{change:?}");
+        disk[(START + change.0) as usize] ^= 0x40;
+        assert!(survey(&disk).is_err(), "{change:?}");
+        disk[(START + change.0) as usize] ^= 0x40;
     }
     let mut wanted = Wanted::all(disk.len() as u64);
     assert!(
@@ -135,7 +145,7 @@ fn what_is_not_certain_spares_nothing() {
 #[test]
 fn a_log_is_empty_only_behind_the_record_of_an_unmount() {
     let dir = Dir::new("xfs-log");
-    let disk = made(&dir, &[]);
+    let mut disk = made(&dir, &[]);
     let fs = Super::parse(&disk[START as usize..][..512], |length| {
         Ok(disk[START as usize..][..length].to_vec())
     })
@@ -155,14 +165,15 @@ fn a_log_is_empty_only_behind_the_record_of_an_unmount() {
         (700 * 512 + 3, 1, "not as it should be"),
         (700 * 512 + 3, 9, "not as it should be"),
     ] {
-        let mut changed = disk.clone();
-        assert_ne!(changed[log + at], byte, "{at}");
-        changed[log + at] = byte;
-        let why = log::is_empty(changed.as_slice(), START, &fs).unwrap_err();
+        let before = std::mem::replace(&mut disk[log + at], byte);
+        assert_ne!(before, byte, "{at}");
+        let why = log::is_empty(disk.as_slice(), START, &fs).unwrap_err();
+        disk[log + at] = before;
         assert!(why.contains(says), "{at}: {why}");
     }
     // Something was written behind it: on the same lap, without or with a record.
-    let mut changed = disk.clone();
+    assert!(log::is_empty(disk.as_slice(), START, &fs).is_ok());
+    let mut changed = disk;
     changed[log + 2 * 512 + 3] = 1;
     assert!(log::is_empty(changed.as_slice(), START, &fs).is_err());
     let record = changed[log..log + 512].to_vec();
