@@ -8,6 +8,7 @@ mod builder;
 mod console;
 mod events;
 mod firmware;
+mod network;
 mod qmp;
 mod ssh;
 

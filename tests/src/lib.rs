@@ -14,6 +14,8 @@ pub mod fixtures;
 pub mod guest;
 pub mod interrupt;
 pub mod lan;
+pub mod load;
 pub mod loopback;
 pub mod process;
+pub mod scanner;
 pub mod step;

@@ -4,6 +4,7 @@ use super::Guest;
 use super::board::Board;
 use super::events::EventLog;
 use super::firmware::Firmware;
+use super::network::Network;
 use crate::artefacts::{self, BootFiles};
 use crate::lan::Lan;
 use crate::loopback;
@@ -60,14 +61,6 @@ pub struct GuestBuilder {
     extra: Vec<String>,
     ssh_port_in_guest: u16,
     network: Option<Network>,
-}
-
-/// Firmware that boots from a network: the namespace QEMU runs in and its tap.
-#[derive(Debug, Clone)]
-struct Network {
-    firmware: Firmware,
-    namespace: PathBuf,
-    tap: String,
 }
 
 impl GuestBuilder {
@@ -161,12 +154,22 @@ impl GuestBuilder {
     /// # Errors
     /// Those of ip(8).
     pub fn boots_from(mut self, lan: &Lan, firmware: Firmware) -> Result<GuestBuilder> {
-        self.network = Some(Network {
-            firmware,
-            namespace: lan.server().namespace(),
-            tap: lan.tap()?,
-        });
+        self.network = Some(Network::on(lan, Some(firmware))?);
         Ok(self)
+    }
+
+    /// Cabled to that network instead of QEMU's own; no port of loopback leads to it.
+    ///
+    /// # Errors
+    /// Those of ip(8).
+    pub fn cabled_to(mut self, lan: &Lan) -> Result<GuestBuilder> {
+        self.network = Some(Network::on(lan, None)?);
+        Ok(self)
+    }
+
+    /// What boots it instead of QEMU.
+    fn firmware(&self) -> Option<Firmware> {
+        self.network.as_ref().and_then(|network| network.firmware)
     }
 
     /// The port the guest's ssh server listens on.
@@ -231,8 +234,8 @@ impl GuestBuilder {
             command.args(["-smp", &processors.to_string()]);
         }
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
-        match &self.network {
-            Some(network) => network.firmware.add(board, dir, &mut command)?,
+        match self.firmware() {
+            Some(firmware) => firmware.add(board, dir, &mut command)?,
             None => self.load(&mut command)?,
         }
         let socket = |name: &str| {
@@ -264,10 +267,9 @@ impl GuestBuilder {
             ]);
             command.args(["-device", "virtserialport,chardev=events,name=lifeboot.events"]);
             words.push("lifeboot.events=vport0p1".to_owned());
-            let card = match &self.network {
-                Some(network) => network.firmware.card(),
-                None => "virtio-net-pci,netdev=n0,romfile=",
-            };
+            let card = self
+                .firmware()
+                .map_or("virtio-net-pci,netdev=n0,romfile=", Firmware::card);
             command.args(["-device", card, "-device", "virtio-rng-pci"]);
         } else {
             command.args(["-device", "usb-net,netdev=n0"]);
@@ -288,7 +290,7 @@ impl GuestBuilder {
             ensure!(board.has_pci(), "the watchdog of {} is built in", board.name());
             command.args(["-device", "i6300esb"]);
         }
-        if self.network.is_none() {
+        if self.firmware().is_none() {
             command.args(["-append", &words.join(" ")]);
         }
         command.args(&self.extra);

@@ -157,6 +157,16 @@ impl Client {
         Conversation::start(command)
     }
 
+    /// What `rsync -e` calls.
+    pub fn rsync_shell(&self) -> String {
+        let port = self.port.to_string();
+        let words = self.options().into_iter().chain(["-p".to_owned(), port]);
+        std::iter::once("ssh".to_owned())
+            .chain(words)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
     /// Copies with `scp`; the guest's side is written `guest:PATH`.
     ///
     /// # Errors

@@ -154,31 +154,6 @@ fn a_terminal_has_job_control_a_size_and_signals() -> Result<()> {
 }
 
 #[test]
-fn several_sessions_work_at_once() -> Result<()> {
-    let (guest, client) = rescue("several sessions")?;
-    std::thread::scope(|scope| -> Result<()> {
-        let sessions: Vec<_> = (0..4)
-            .map(|number| {
-                let client = client.clone();
-                scope.spawn(move || client.run(&["sleep 3; echo", &number.to_string()]))
-            })
-            .collect();
-        for (number, session) in sessions.into_iter().enumerate() {
-            let outcome = session
-                .join()
-                .map_err(|_| anyhow::anyhow!("a session's thread panicked"))??;
-            ensure!(
-                outcome.text() == format!("{number}\n"),
-                "session {number}: {}",
-                outcome.errors()
-            );
-        }
-        Ok(())
-    })?;
-    guest.passed()
-}
-
-#[test]
 fn a_guest_with_256_megabytes_reaches_ssh_and_its_processes_take_less_than_20() -> Result<()> {
     let mut guest = pc("256 MB").memory_mb(256).boot()?;
     guest.wait_event("ssh.listening", BOOT)?;

@@ -1,10 +1,10 @@
 //! Clients other than today's OpenSSH, and much at a time.
 
 use crate::server::Server;
-use crate::stand_in::{finish, output, output_with};
+use crate::stand_in::{output, output_with};
+use lifeboot_tests::load;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const BIG: usize = 10 << 20;
 
@@ -44,23 +44,7 @@ fn scp_of_old_moves_files_both_ways() {
 fn twenty_sessions_at_once() {
     let server = Server::start();
     drop(known_hosts(&server));
-    let sessions: Vec<_> = (0..20)
-        .map(|number| {
-            let mut ssh = server.ssh(
-                &[],
-                &[&format!(
-                    "sleep 2; head -c 1000000 /dev/zero | wc -c; exit {number}"
-                )],
-            );
-            ssh.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    server.init.until_held(20);
-    for (number, session) in sessions.into_iter().enumerate() {
-        let ended = finish(session);
-        assert_eq!(text(&ended.stdout).trim(), "1000000", "{}", text(&ended.stderr));
-        assert_eq!(ended.status.code(), i32::try_from(number).ok());
-    }
+    load::sessions_at_once(20, &server.dir, 60, |line| server.ssh(&[], &[line])).unwrap();
 }
 
 #[test]
@@ -160,37 +144,14 @@ fn plink_runs_a_command() {
     assert!(ended.stdout == pattern(BIG));
 }
 
-/// Makes `count` small files below `dir`.
-fn many_files(dir: &Path, count: usize) {
-    for number in 0..count {
-        let folder = dir.join(format!("{}", number / 100));
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(format!("{number}")), format!("file {number}\n")).unwrap();
-    }
-}
-
 #[test]
 fn rsync_of_ten_thousand_small_files() {
     let server = Server::start();
-    let local = server.dir.join("many");
-    many_files(&local, 10_000);
     let shell = std::iter::once("ssh".to_owned())
         .chain(server.options("ed25519"))
         .collect::<Vec<_>>()
         .join(" ");
-    let rsync = |from: &str, to: &str| {
-        let mut command = Command::new("rsync");
-        command.args(["-a", "-e", &shell, from, to]);
-        let ended = output(command);
-        assert!(ended.status.success(), "{}", text(&ended.stderr));
-    };
-    rsync(&format!("{}/", local.display()), "root@127.0.0.1:there/");
-    let back = server.dir.join("back");
-    rsync("root@127.0.0.1:there/", &format!("{}/", back.display()));
-    let mut diff = Command::new("diff");
-    diff.arg("-r").arg(&local).arg(&back);
-    let ended = output(diff);
-    assert!(ended.status.success(), "{}", text(&ended.stdout));
+    load::small_files_there_and_back(10_000, &server.dir, &shell, "root@127.0.0.1:there").unwrap();
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use crate::server::Server;
 use crate::stand_in::{output, until};
+use lifeboot_tests::scanner;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Stdio;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Connections of the scanner, of three kinds.
+/// Connections of the scanner.
 const SCAN: usize = 1000;
 
 fn text(bytes: &[u8]) -> String {
@@ -27,43 +27,28 @@ fn memory(server: &Server) -> (u64, u64) {
 
 /// A connection from one of the addresses that loopback has.
 fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&socket, &SocketAddr::new(IpAddr::V4(Ipv4Addr::from(from)), 0)).unwrap();
-    connect(&socket, &SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)).unwrap();
-    TcpStream::from(socket)
+    scanner::connect_from(from.into(), SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap()
 }
 
 #[test]
 fn a_thousand_connections_of_a_scanner_leave_it_serving_and_small() {
     let server = Server::start();
-    let mut silent = Vec::new();
-    let (mut keys, mut running) = (0, Vec::new());
-    for number in 0..SCAN {
-        // A few addresses, as scanners have; the operator's is another.
-        let from = [127, 0, 1, (number % 5) as u8];
-        match number % 20 {
-            0 => {
-                let bind = format!("BindAddress=127.0.2.{}", keys + 1);
-                let mut ssh = server.ssh_as("unknown", &["-o", &bind], &["true"]);
-                running.push(ssh.stderr(Stdio::null()).spawn().unwrap());
-                keys += 1;
-            }
-            1..10 => silent.push(connect_from(from, server.port)),
-            _ => {
-                // The server may have closed it unheard.
-                drop((&mut &connect_from(from, server.port)).write_all(b"GET / HTTP/1.1\r\n\r\n\0\x01\x02"));
-            }
-        }
+    // A few addresses, as scanners have; the operator's is another.
+    let addresses = [0, 1, 2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 1, last));
+    let show_key = |number: usize| {
+        let bind = format!("BindAddress=127.0.2.{}", number + 1);
+        server.ssh_as("unknown", &["-o", &bind], &["true"])
+    };
+    let between = |number: usize| {
         if number % 250 == 100 {
             let ended = output(server.ssh(&["-o", "BindAddress=127.0.0.2"], &["echo in"]));
             assert_eq!(text(&ended.stdout), "in\n", "{number}: {}", text(&ended.stderr));
         }
-    }
-    for mut child in running {
-        child.wait().unwrap();
-    }
-    assert_eq!(keys, SCAN / 20);
+        Ok(())
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));
+    let scanned = scanner::scan(address, &addresses, SCAN, show_key, between).unwrap();
+    assert_eq!((scanned.keys, scanned.silent()), (SCAN / 20, SCAN / 5));
     let start = Instant::now();
     let ended = output(server.ssh(&[], &["echo in"]));
     assert_eq!(text(&ended.stdout), "in\n", "{}", text(&ended.stderr));
@@ -73,7 +58,7 @@ fn a_thousand_connections_of_a_scanner_leave_it_serving_and_small() {
     // Of fifty, in less than a minute.
     let refusals = server.init.events("ssh.refused").len();
     assert_eq!(refusals, 10);
-    drop(silent);
+    drop(scanned);
 }
 
 #[test]
