@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 70] = [
+pub const NAMES: [(&str, &str); 72] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -303,6 +303,11 @@ pub const NAMES: [(&str, &str); 70] = [
     ),
     ("console.login", "the right password was given: console"),
     ("console.refused", "a wrong one was: console, tries (in a row)"),
+    (
+        "deploy.done",
+        "rescue deploy has written an image and read it back: source, device",
+    ),
+    ("deploy.failed", "it has not: source, device, what"),
     ("session.start", "who, kind"),
     ("session.end", "who, kind"),
     (

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 mod bmap;
 mod power;
 mod refusals;
+mod session;
 mod sources;
 
 const MIB: usize = 1024 * 1024;

@@ -1,7 +1,7 @@
 //! `rescue status | log | boot | poweroff`: asking PID 1 and telling it.
 
 use crate::control::{self, Connection};
-use crate::{fsck, output};
+use crate::{output, work};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use lifeboot_contract::control::{Reply, Request};
@@ -129,7 +129,7 @@ pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    fsck::none_repairs()?;
+    work::none_is_held()?;
     let before = control::status()?;
     // Said first: after the request this session may not live long enough.
     if let Some(warning) = will_be_cut(&before, root.is_some()) {
@@ -175,7 +175,7 @@ pub fn poweroff(_: &Poweroff) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When PID 1 refuses or does not answer, or a repair runs.
 pub fn last_order(request: &Request, otherwise: &str) -> anyhow::Result<ExitCode> {
-    fsck::none_repairs()?;
+    work::none_is_held()?;
     let text = control::order(request)?;
     output::line(if text.is_empty() { otherwise } else { &text })?;
     Ok(ExitCode::SUCCESS)

@@ -6,10 +6,11 @@
 //!
 //! Files in reading order: `target` which disk, `source` where the bytes come from, `job` what they become, `format`, `unpack` and `zip`
 //! how they were packed, `bmap` which of them mean something, `write` and `medium` how they get onto the disk, `pipe` and `block` in between, `report` what
-//! is seen.
+//! is seen, `worker` the process that a lost session does not end.
 
 use crate::progress::Progress;
-use crate::{control, ended, output};
+use crate::work::{self, Lock, Purpose as Work};
+use crate::{control, output};
 use anyhow::{Context as _, anyhow, bail};
 use argh::FromArgs;
 use bmap::Bmap;
@@ -37,8 +38,11 @@ mod report;
 pub mod source;
 pub mod target;
 pub mod unpack;
+mod worker;
 pub mod write;
 pub mod zip;
+
+pub use worker::{MANNER, work};
 
 /// What `-` means; `main` makes the one of the other.
 pub const STDIN: &str = "/dev/stdin";
@@ -49,7 +53,7 @@ pub const STDIN: &str = "/dev/stdin";
 #[argh(
     subcommand,
     name = "deploy",
-    note = "SOURCE is an http:// or https:// URL, a file, or - for standard input: raw,\nor packed with gzip, xz, zstd, bzip2 or zip (one file called .img, or one\nfile), which its first bytes tell. It must\nprove itself as it is served, packed: by SOURCE.minisig of a key in the\nimage, by --sha256, or not at all with --no-verify. The proof of what is\nstreamed is only known at its end, so the disk has no partition table from\nthe first write to the last check: the first megabyte is written last, after\neverything else was read back from the disk. Power may fail at any moment.\n\nA disk that is mounted, open or too small is refused before anything is\nwritten. A cut connection is resumed. If it ends with an error, it says\nwhether the disk was touched; run it again.\n\nA session that ends takes the command with it; over a bad link start it with\nsetsid and look at its output in a file.",
+    note = "SOURCE is an http:// or https:// URL, a file, or - for standard input: raw,\nor packed with gzip, xz, zstd, bzip2 or zip (one file called .img, or one\nfile), which its first bytes tell. It must\nprove itself as it is served, packed: by SOURCE.minisig of a key in the\nimage, by --sha256, or not at all with --no-verify. The proof of what is\nstreamed is only known at its end, so the disk has no partition table from\nthe first write to the last check: the first megabyte is written last, after\neverything else was read back from the disk. Power may fail at any moment.\n\nA disk that is mounted, open or too small is refused before anything is\nwritten. A cut connection is resumed. If it ends with an error, it says\nwhether the disk was touched; run it again.\n\nIt goes on when the session is cut: 'rescue disks' then shows that it runs, and\nthe log in /run/lifeboot/log/ how far it is and how it ended. Only standard\ninput ends with its session. Ctrl-C stops it.",
     example = "See what would happen, and that the signature is there:\n$ {command_name} --dry-run http://boot.example/pi.img.zst /dev/mmcblk0\nDo it; model, serial and size are shown and confirmed:\n$ {command_name} http://boot.example/pi.img.zst /dev/mmcblk0\nFrom your own machine, through ssh:\n$ ssh root@device {command_name} --yes --sha256 9f86d0… - /dev/sda <pi.img.xz\nFor a script:\n$ {command_name} --yes --json http://boot.example/pi.img.xz /dev/nvme0n1"
 )]
 pub struct Deploy {
@@ -88,11 +92,24 @@ pub struct Deploy {
     device: String,
 }
 
+/// Where it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a process of its own, which a lost session does not take with it.
+    Elsewhere,
+    /// In this one, which is that.
+    Here,
+}
+
 /// Deploys.
 ///
 /// # Errors
 /// What is said on standard error, with whether the disk was touched; with `--json` also in the report.
 pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
+    in_place(options, Place::Elsewhere)
+}
+
+fn in_place(options: &Deploy, place: Place) -> anyhow::Result<ExitCode> {
     let mut plan = control::plan(&control::run_dir()).unwrap_or_default();
     match verification(options) {
         Ok(verify) => plan.verify = verify,
@@ -103,6 +120,10 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
     }
     let source = Source::parse(&options.source, options.signature.as_deref(), &plan)?;
     let target = Target::find(&options.device, plan.key_partition.as_ref())?;
+    let lock = match options.dry_run {
+        true => None,
+        false => Some(work::take(&target.disk.device, Work::Deploy)?),
+    };
     if let Some(refusal) = target.refusal() {
         bail!(refusal);
     }
@@ -116,8 +137,25 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
             options.source
         );
     }
+    let verify_bmap = match verification_of_bmap(options) {
+        Ok(verify) => verify,
+        Err(what) => return usage(&what),
+    };
+    if !options.dry_run
+        && let Consent::Refused(what) = consent(options, &target)?
+    {
+        return usage(&what);
+    }
+    if place == Place::Elsewhere && !options.dry_run && !source.is_stdin() {
+        // The process there takes it.
+        drop(lock);
+        return work::start(&MANNER, &worker::words(options));
+    }
+    if place == Place::Here {
+        worker::keep_log(&target.disk.device, options)?;
+    }
     let (touched, whole) = (Arc::default(), Arc::default());
-    leave_word(&target.disk.device, &touched, &whole)?;
+    worker::leave_word(&target.disk.device, &touched, &whole)?;
     let mut deployment = Deployment {
         options,
         plan: &plan,
@@ -128,33 +166,17 @@ pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
         report: Report::new(&options.source),
         touched,
         whole,
+        lock,
     };
     if let Some(place) = &options.bmap {
-        let verify = match verification_of_bmap(options) {
-            Ok(verify) => verify,
-            Err(what) => return usage(&what),
-        };
-        deployment.bmap = Some(Arc::new(deployment.read_bmap(place, verify)?));
+        deployment.bmap = Some(Arc::new(deployment.read_bmap(place, verify_bmap)?));
     }
     deployment.report.about(&deployment.target);
     if options.dry_run {
         deployment.dry()?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Consent::Refused(what) = consent(options, &deployment.target)? {
-        return usage(&what);
-    }
     deployment.wet()
-}
-
-/// Whoever is interrupted learns what became of the disk.
-fn leave_word(device: &str, touched: &Arc<AtomicBool>, whole: &Arc<AtomicBool>) -> anyhow::Result<()> {
-    let device = device.to_owned();
-    let (touched, whole) = (Arc::clone(touched), Arc::clone(whole));
-    ended::on_signal(move || match whole.load(Ordering::SeqCst) {
-        true => format!("{device} is written and proved"),
-        false => report::state(&device, touched.load(Ordering::SeqCst)),
-    })
 }
 
 fn usage(what: &str) -> anyhow::Result<ExitCode> {
@@ -240,6 +262,8 @@ struct Deployment<'a> {
     touched: Arc<AtomicBool>,
     /// Whether all of it was.
     whole: Arc<AtomicBool>,
+    /// That nobody else writes to the disk meanwhile.
+    lock: Option<Lock>,
 }
 
 impl Deployment<'_> {
@@ -308,6 +332,7 @@ impl Deployment<'_> {
         let started = Instant::now();
         let done = self.carry_out();
         self.progress.end();
+        self.lock = None;
         self.report.seconds = started.elapsed().as_secs_f64();
         match done {
             Ok(()) => self.report.contents(&self.target.disk.device)?,

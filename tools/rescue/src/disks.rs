@@ -6,7 +6,8 @@
 //! Files in reading order: `lsblk` which there are, `look` and `gpt` what is on one, `md` and `lvm` what is made of several,
 //! `health` how they feel, `notes` what to do about it, `table` how it is shown; `sysfs` what drivers tell.
 
-use crate::{fsck, output};
+use crate::output;
+use crate::work::{self, Holder, Purpose};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use serde::Serialize;
@@ -94,6 +95,8 @@ pub struct Disk {
     pub trouble: Option<String>,
     /// The process that repairs it.
     pub repaired_by: Option<u32>,
+    /// The process that writes an image to it.
+    pub deployed_by: Option<u32>,
     /// What wants attention, and what helps.
     pub notes: Vec<String>,
     /// The device it is a part of.
@@ -247,7 +250,14 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
     md::relate(&mut disks);
     lvm::relate(&mut disks);
     for disk in &mut disks {
-        disk.repaired_by = fsck::repairing(&disk.device);
+        match work::holder(&disk.device) {
+            Some(Holder {
+                id,
+                purpose: Purpose::Deploy,
+            }) => disk.deployed_by = Some(id),
+            Some(Holder { id, .. }) => disk.repaired_by = Some(id),
+            None => {}
+        }
         if disk.depth == 0 {
             disk.health = health::cheap(disk);
         }

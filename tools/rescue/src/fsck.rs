@@ -4,37 +4,37 @@
 //! alone, and what could lose data has a switch of its own. A look always comes first; after a repair comes another.
 //!
 //! Files in reading order: `kind` which checker for what, `check` one device from beginning to end, `found` what a look can find,
-//! `ext` `xfs` `btrfs` `simple` `table` the checkers, `job` how programs are run, `log` and `report` what is left of it, `lock` and
-//! `watch` what happens when a session is cut, `interrupts` when somebody types Ctrl-C, `mount` for what needs it.
+//! `ext` `xfs` `btrfs` `simple` `table` the checkers, `job` how programs are run, `log` and `report` what is left of it,
+//! `mount` for what needs it.
 
 use crate::disks::{self, Disk};
+use crate::interrupts::Interrupts;
 use crate::output;
+use crate::work::{self, Manner};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
-use interrupts::Interrupts;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod btrfs;
 mod check;
 mod ext;
 mod found;
-mod interrupts;
 mod job;
 mod kind;
-mod lock;
 mod log;
 mod mount;
 mod report;
 mod simple;
 mod table;
-mod watch;
 mod xfs;
 
-pub use lock::{holder as repairing, none_is_held as none_repairs};
-pub use watch::work;
-
-/// The word after `rescue` that starts the process which repairs; not for people.
-pub const WORKER: &str = "fsck-worker";
+/// How a repair is watched: one Ctrl-C is not enough.
+pub const MANNER: Manner = Manner {
+    worker: "fsck-worker",
+    warning: Some("The repair goes on, also when you leave. Ctrl-C once more has it stop as soon as it can."),
+    stopping: "Stopping the repair; what is done stays done.",
+};
 
 /// check file systems, and repair them when told to
 #[derive(Debug, FromArgs)]
@@ -140,10 +140,31 @@ pub fn run(options: &Fsck) -> anyhow::Result<ExitCode> {
     if options.repair && !options.dry_run {
         let mut words = options.wish().words(options.device.as_deref().unwrap_or("all"));
         words.extend(options.json.then(|| "--json".to_owned()));
-        return watch::start(&words);
+        return work::start(&MANNER, &words);
     }
     // Ctrl-C ends it and the checker with it: neither writes.
     perform(options, &Interrupts::default())
+}
+
+/// Becomes the process that repairs. `words` are those behind [`Manner::worker`].
+///
+/// # Errors
+/// As [`run`].
+pub fn work(words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let shown: Vec<&str> = words.iter().map(String::as_str).collect();
+    let hold = work::begin(&format!("rescue fsck {}", shown.join(" ")))?;
+    let interrupts = Interrupts::heed()?;
+    let options = match Fsck::from_args(&["rescue", "fsck"], &shown) {
+        Ok(options) => options,
+        Err(exit) => bail!(exit.output),
+    };
+    let ended = perform(&options, &interrupts);
+    drop(hold);
+    ended
 }
 
 /// Does what is wished, in this process.

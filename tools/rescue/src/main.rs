@@ -20,6 +20,7 @@ mod fetch;
 mod fsck;
 mod greeting;
 mod help;
+mod interrupts;
 mod machine;
 mod mount;
 mod net;
@@ -37,6 +38,7 @@ mod tool;
 mod tty;
 mod tunnel;
 mod unlock;
+mod work;
 
 use argh::FromArgs;
 use std::convert::Infallible;
@@ -104,7 +106,8 @@ fn main() -> ExitCode {
         Some(word) if word == ps1::WORD => ps1::run(rest.get(1..).unwrap_or_default()),
         Some(word) if word == chroot::WORD => chroot::enter(rest.get(1..).unwrap_or_default()).map(never),
         Some(word) if word == disks::look::WORD => disks::look::run(rest.get(1..).unwrap_or_default()),
-        Some(word) if word == fsck::WORKER => fsck::work(rest.get(1..).unwrap_or_default()),
+        Some(word) if word == fsck::MANNER.worker => fsck::work(rest.get(1..).unwrap_or_default()),
+        Some(word) if word == deploy::MANNER.worker => deploy::work(rest.get(1..).unwrap_or_default()),
         // Started by the handover, never by people.
         Some(word) if word == "free-initramfs" => {
             Ok(ExitCode::from(lifeboot_init::stage::handover::free_initramfs()))

@@ -3,7 +3,42 @@
 //! `rescue log | head` closes the pipe early; that is the reader's right and no error of ours, so `main`
 //! takes a broken pipe as if everything had been written.
 
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _, stderr, stdout};
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Where everything is kept that is said, where [`keep`] was asked for.
+static KEPT: OnceLock<File> = OnceLock::new();
+
+/// From now on what is said is kept in a file too, at its end, and that nobody hears it is no error.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn keep(path: &Path) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let file = File::options().append(true).create(true).open(path)?;
+    // The first one stays.
+    KEPT.get_or_init(|| file);
+    Ok(())
+}
+
+/// Says it where things are kept, and nowhere else.
+pub fn note(text: &str) {
+    if let Some(mut file) = KEPT.get() {
+        ignore(writeln!(file, "{text}"));
+    }
+}
+
+/// What the reader's ways have to do with us: nothing, where it is kept.
+fn heard(said: io::Result<()>) -> io::Result<()> {
+    match KEPT.get() {
+        Some(_) => Ok(()),
+        None => said,
+    }
+}
 
 /// Prints lines.
 ///
@@ -12,9 +47,10 @@ use std::io::{self, ErrorKind, Write as _, stderr, stdout};
 pub fn lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
     let mut out = stdout().lock();
     for line in lines {
-        writeln!(out, "{line}")?;
+        note(line);
+        heard(writeln!(out, "{line}"))?;
     }
-    out.flush()
+    heard(out.flush())
 }
 
 /// Prints one line.
@@ -37,6 +73,7 @@ pub fn text(text: &str) -> io::Result<()> {
 
 /// Prints one line on standard error, where a failure to do so could be told to nobody.
 pub fn complain(text: &str) {
+    note(text.trim_start_matches('\n'));
     ignore(writeln!(stderr().lock(), "{text}"));
 }
 

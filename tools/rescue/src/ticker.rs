@@ -15,6 +15,8 @@ pub struct Ticker {
     terminal: bool,
     shown: Instant,
     drawn: bool,
+    /// When something was last said where it is kept.
+    kept: Instant,
 }
 
 impl Ticker {
@@ -24,6 +26,7 @@ impl Ticker {
             terminal: stderr().is_terminal(),
             shown: Instant::now(),
             drawn: false,
+            kept: Instant::now(),
         }
     }
 
@@ -48,6 +51,10 @@ impl Ticker {
             self.drawn = true;
             let mut out = stderr().lock();
             output::ignore(write!(out, "\r\x1b[K{text}").and_then(|()| out.flush()));
+            if self.kept.elapsed() >= IN_LOG {
+                self.kept = Instant::now();
+                output::note(text);
+            }
         } else {
             output::complain(text);
         }

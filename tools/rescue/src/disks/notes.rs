@@ -3,6 +3,7 @@
 use super::gpt::Gpt;
 use super::health::Verdict;
 use super::{Disk, PartOf, Standing, md};
+use crate::work::Purpose;
 
 /// Writes down what wants attention.
 pub fn add(disks: &mut [Disk]) {
@@ -64,6 +65,13 @@ fn of(disk: &Disk) -> Vec<String> {
     notes.extend(disk.trouble.clone());
     if let Some(id) = disk.repaired_by {
         notes.push(format!("being repaired by process {id}"));
+    }
+    if let Some(id) = disk.deployed_by {
+        let log = Purpose::Deploy.log(&disk.device);
+        notes.push(format!(
+            "an image is being written to it by process {id}; how far: tail -f {}",
+            log.display()
+        ));
     }
     notes.extend(disk.gpt.and_then(|state| partition_table(state, &disk.device)));
     notes.extend(

@@ -183,6 +183,9 @@ fn state(disk: &Disk) -> String {
     if disk.repaired_by.is_some() {
         says.push("being repaired".to_owned());
     }
+    if disk.deployed_by.is_some() {
+        says.push("being written".to_owned());
+    }
     match disk.mounted.as_slice() {
         [] => {}
         [swap] if swap == "[SWAP]" => says.push("used as swap".to_owned()),

@@ -1,15 +1,15 @@
 //! One device from the first look to the last: what stands against it, what was found, what was done about it.
 
 use super::found::{Condition, Found, Step};
-use super::interrupts::Interrupts;
 use super::job::Job;
 use super::kind::{self, Kind};
-use super::lock::{self, Purpose};
 use super::log;
 use super::mount::{self, Mounted};
 use super::report::{Outcome, Report, title};
 use super::{Wish, table};
 use crate::disks::Disk;
+use crate::interrupts::Interrupts;
+use crate::work::{self, Purpose};
 use anyhow::Context as _;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -56,7 +56,7 @@ pub fn check(disk: &Disk, all: &[Disk], wish: &Wish, interrupts: &Interrupts) ->
         );
     }
     let purpose = if writes { Purpose::Repair } else { Purpose::Look };
-    let lock = match lock::take(&disk.device, purpose) {
+    let lock = match work::take(&disk.device, purpose) {
         Ok(lock) => lock,
         Err(error) => return say(Outcome::Mounted, &format!("not checked: {error:#}")),
     };

@@ -1,12 +1,11 @@
 //! One device being checked: its checkers run here, what they say goes to the log, how long it takes is shown.
 
 use super::Wish;
-use super::interrupts::Interrupts;
-use super::lock;
 use super::log::Log;
 use crate::disks::Disk;
+use crate::interrupts::Interrupts;
 use crate::ticker::{Ticker, clock};
-use crate::tool;
+use crate::{tool, work};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
@@ -126,7 +125,7 @@ impl<'a> Job<'a> {
             let asked = self.interrupts.count();
             if asked > passed_on {
                 passed_on = asked;
-                lock::disown(&self.disk.device);
+                work::disown(&self.disk.device);
                 let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
                 if let Some(id) = id {
                     crate::output::ignore(kill_process(id, Signal::INT).map_err(std::io::Error::from));

@@ -3,8 +3,7 @@
 //! It lies in memory. A badly damaged file system can make a checker say hundreds of megabytes, so one run keeps its first and its
 //! last words; and a log that cannot be written never stops a repair.
 
-use super::lock::slug;
-use crate::control;
+use crate::work::Purpose;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -19,9 +18,7 @@ const LONG: u64 = 4 << 20;
 
 /// Where the log of a device is.
 pub fn path(device: &str) -> PathBuf {
-    control::run_dir()
-        .join("log")
-        .join(format!("fsck-{}.log", slug(device)))
+    Purpose::Repair.log(device)
 }
 
 /// The log of one run.

@@ -1,8 +1,8 @@
 //! A mount for a moment, in a place of our own.
 
 use super::job::Job;
-use super::lock::slug;
 use crate::control;
+use crate::work::slug;
 use anyhow::{Context as _, bail};
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! One device, one repair: a lock that ends with the process that holds it, and says who that is.
+//! One device, one who writes to it: a lock that ends with the process that holds it, and says who that is.
 
 use crate::control;
 use anyhow::{Context as _, bail};
@@ -15,8 +15,40 @@ const MOMENT: Duration = Duration::from_secs(1);
 pub enum Purpose {
     /// Others may look too.
     Look,
-    /// Nobody else may do anything.
+    /// Nobody else may do anything: it is repaired.
     Repair,
+    /// Nobody else may do anything: an image is written to it.
+    Deploy,
+}
+
+impl Purpose {
+    /// Those of a process that writes, by the word that stands in the lock.
+    const WRITERS: [(Purpose, &'static str); 2] = [(Purpose::Repair, "repair"), (Purpose::Deploy, "deploy")];
+
+    /// Where what is done to `device` is told for reading later.
+    pub fn log(self, device: &str) -> PathBuf {
+        let command = match self {
+            Purpose::Look | Purpose::Repair => "fsck",
+            Purpose::Deploy => "deploy",
+        };
+        let name = format!("{command}-{}.log", slug(device));
+        control::run_dir().join("log").join(name)
+    }
+
+    fn participle(self) -> &'static str {
+        match self {
+            Purpose::Look => "looked at",
+            Purpose::Repair => "repaired",
+            Purpose::Deploy => "written",
+        }
+    }
+}
+
+/// A process that writes to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    pub id: u32,
+    pub purpose: Purpose,
 }
 
 /// Lasts until it is dropped, or this process dies.
@@ -38,12 +70,12 @@ pub fn take(device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
     take_in(&dir(), device, purpose)
 }
 
-/// The process that repairs `device`, if one does.
-pub fn holder(device: &str) -> Option<u32> {
+/// The process that writes to `device`, if one does.
+pub fn holder(device: &str) -> Option<Holder> {
     holder_in(&dir(), device)
 }
 
-/// For what would end a repair in the middle.
+/// For what would end a repair or a deploy in the middle.
 ///
 /// # Errors
 /// One runs that nobody has asked to stop; it is named.
@@ -57,8 +89,9 @@ fn none_is_held_in(dir: &Path) -> anyhow::Result<()> {
         let Some(device) = name.strip_suffix(".lock") else {
             continue;
         };
-        if let Some(id) = holder_in(dir, device) {
-            bail!("{device} is being repaired by process {id}: wait for its end, or have it stop: kill {id}");
+        if let Some(Holder { id, purpose }) = holder_in(dir, device) {
+            let done = purpose.participle();
+            bail!("{device} is being {done} by process {id}: wait for its end, or have it stop: kill {id}");
         }
     }
     Ok(())
@@ -72,7 +105,7 @@ pub fn disown(device: &str) {
 }
 
 fn dir() -> PathBuf {
-    control::run_dir().join("fsck")
+    control::run_dir().join("work")
 }
 
 fn path(dir: &Path, device: &str) -> PathBuf {
@@ -95,7 +128,7 @@ fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
     loop {
         let tried = match purpose {
             Purpose::Look => file.try_lock_shared(),
-            Purpose::Repair => file.try_lock(),
+            Purpose::Repair | Purpose::Deploy => file.try_lock(),
         };
         match tried {
             Ok(()) => break,
@@ -108,24 +141,25 @@ fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
     }
     // Whoever only looks leaves no number: an empty file is nobody's.
     file.set_len(0).with_context(name)?;
-    if purpose == Purpose::Repair {
-        file.write_all(std::process::id().to_string().as_bytes())
-            .with_context(name)?;
+    if let Some((_, word)) = Purpose::WRITERS.iter().find(|(writer, _)| *writer == purpose) {
+        let holder = format!("{} {word}", std::process::id());
+        file.write_all(holder.as_bytes()).with_context(name)?;
     }
     Ok(Lock { _file: file })
 }
 
 fn taken(dir: &Path, device: &str) -> String {
     match holder_in(dir, device) {
-        Some(id) => format!(
-            "{device}: process {id} repairs it already; its log grows in {}",
-            super::log::path(device).display()
+        Some(Holder { id, purpose }) => format!(
+            "{device}: it is being {} by process {id}, whose log grows in {}",
+            purpose.participle(),
+            purpose.log(device).display()
         ),
-        None => format!("{device}: another 'rescue fsck' checks it at the moment"),
+        None => format!("{device}: a 'rescue fsck' checks it at the moment"),
     }
 }
 
-fn holder_in(dir: &Path, device: &str) -> Option<u32> {
+fn holder_in(dir: &Path, device: &str) -> Option<Holder> {
     let mut file = File::open(path(dir, device)).ok()?;
     if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
         return None;
@@ -133,7 +167,12 @@ fn holder_in(dir: &Path, device: &str) -> Option<u32> {
     let mut text = String::new();
     file.rewind().ok()?;
     file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let (id, word) = text.split_once(' ')?;
+    let (purpose, _) = Purpose::WRITERS.iter().find(|(_, known)| *known == word)?;
+    Some(Holder {
+        id: id.parse().ok()?,
+        purpose: *purpose,
+    })
 }
 
 #[cfg(test)]
@@ -141,11 +180,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_repairs_of_one_device_exclude_each_other_and_the_holder_is_named() {
+    fn two_who_write_to_one_device_exclude_each_other_and_the_holder_is_named() {
         let dir = std::env::temp_dir().join(format!("lifeboot-lock-{}", std::process::id()));
         let held = take_in(&dir, "/dev/mapper/a", Purpose::Repair).unwrap();
         let own = std::process::id();
-        assert_eq!(holder_in(&dir, "/dev/mapper/a"), Some(own));
+        let repairs = Holder {
+            id: own,
+            purpose: Purpose::Repair,
+        };
+        assert_eq!(holder_in(&dir, "/dev/mapper/a"), Some(repairs));
         assert!(
             none_is_held_in(&dir)
                 .unwrap_err()
@@ -156,7 +199,10 @@ mod tests {
             let error = take_in(&dir, "/dev/mapper/a", purpose).unwrap_err().to_string();
             assert!(error.contains(&format!("process {own}")), "{error}");
         }
-        drop(take_in(&dir, "/dev/mapper/b", Purpose::Repair).unwrap());
+        let other = take_in(&dir, "/dev/mapper/b", Purpose::Deploy).unwrap();
+        let deploys = holder_in(&dir, "/dev/mapper/b").unwrap();
+        assert_eq!(deploys.purpose, Purpose::Deploy);
+        drop(other);
         drop(held);
         assert!(none_is_held_in(&dir).is_ok());
         assert_eq!(holder_in(&dir, "/dev/mapper/a"), None);
