@@ -5,6 +5,7 @@ pub mod disk;
 pub mod file_systems;
 pub mod keys;
 pub mod luks;
+pub mod ruins;
 pub mod system;
 pub mod tang;
 pub mod tiny;

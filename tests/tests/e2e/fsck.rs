@@ -12,7 +12,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+mod lacking;
 mod members;
+mod ruins;
 mod session;
 
 /// A guest that has every checker, and those disks as vda, vdb, …
@@ -106,6 +108,11 @@ fn pairs(disks: &Disks) -> Result<Vec<Pair>> {
             disks.gpt("g0", "g", None)?,
             disks.gpt("g1", "g", Some(Copy::Primary))?,
         ),
+        (
+            "ntfs",
+            disks.ntfs("n0", "N", sound)?,
+            disks.ntfs("n1", "N", damaged)?,
+        ),
     ])
 }
 
@@ -149,7 +156,7 @@ fn every_kind_of_damage_is_named_and_repaired_and_the_sound_twin_is_not_written_
         .flat_map(|(_, sound, damaged)| [sound.clone(), damaged.clone()])
         .collect();
     let (guest, client) = start(guest("kinds of damage", &paths)?)?;
-    let names: Vec<String> = ('a'..='n').map(|letter| format!("/dev/vd{letter}")).collect();
+    let names: Vec<String> = ('a'..='p').map(|letter| format!("/dev/vd{letter}")).collect();
     let damaged = || names.iter().skip(1).step_by(2);
     let before = last_writes(&client, &paths)?;
     all_is_named(&client, &pairs, &names)?;
@@ -172,7 +179,7 @@ fn every_kind_of_damage_is_named_and_repaired_and_the_sound_twin_is_not_written_
         "something sound was written to"
     );
     ensure!(
-        (0..14).step_by(2).all(|index| before[index] == after[index]),
+        (0..16).step_by(2).all(|index| before[index] == after[index]),
         "a sound twin was written to"
     );
     for (device, file) in [

@@ -36,7 +36,7 @@ mod put;
 mod report;
 #[cfg(test)]
 mod sample;
-mod sums;
+pub mod sums;
 mod survey;
 mod target;
 mod verify;

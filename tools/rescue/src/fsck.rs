@@ -4,8 +4,8 @@
 //! alone, and what could lose data has a switch of its own. A look always comes first; after a repair comes another.
 //!
 //! Files in reading order: `kind` which checker for what, `check` one device from beginning to end, `found` what a look can find,
-//! `ext` `xfs` `btrfs` `simple` `table` the checkers, `job` how programs are run, `log` and `report` what is left of it,
-//! `mount` for what needs it.
+//! `ext` `xfs` `btrfs` `simple` `table` the checkers, `remains` what was overwritten, `job` how programs are run, `kernel` what is heard
+//! meanwhile, `log` and `report` what is left of it, `mount` for what needs it.
 
 use crate::disks::{self, Disk};
 use crate::interrupts::Interrupts;
@@ -21,9 +21,11 @@ mod check;
 mod ext;
 mod found;
 mod job;
+mod kernel;
 mod kind;
 mod log;
 mod mount;
+mod remains;
 mod report;
 mod simple;
 mod table;

@@ -6,6 +6,7 @@
 
 use super::found::{Condition, Found, Step, line};
 use super::job::{Job, Ran};
+use super::remains;
 
 /// What is wished of it.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,10 @@ struct Wanted {
 /// When btrfs cannot be started.
 pub fn look(job: &Job) -> anyhow::Result<Found> {
     let device = job.disk.device.as_str();
+    if !remains::has_btrfs(device) {
+        let words = ["btrfs", "check", "--readonly", "-s", "1", device];
+        return Ok(judge_hidden(&job.run("checking", &line(&words))?, device));
+    }
     let mut words = line(&["btrfs", "check", "--readonly"]);
     words.extend(job.wish.data.then(|| "--check-data-csum".to_owned()));
     words.push(device.to_owned());
@@ -31,6 +36,43 @@ pub fn look(job: &Job) -> anyhow::Result<Found> {
         rewrite: job.wish.rewrite_btrfs,
     };
     Ok(judge(&ran, device, wanted))
+}
+
+/// What the second superblock leads to.
+fn judge_hidden(ran: &Ran, device: &str) -> Found {
+    let says = format!(
+        "a btrfs whose superblock was overwritten; the copy at byte {} is good",
+        remains::BTRFS[1]
+    );
+    let found = match ran.code {
+        _ if ran.stopped => Found {
+            condition: Condition::Stopped,
+            ..Found::sound("", ran.code)
+        },
+        Some(0) => Found::damaged(
+            &says,
+            ran.code,
+            vec![Step::Run(line(&[
+                "btrfs",
+                "rescue",
+                "super-recover",
+                "-y",
+                device,
+            ]))],
+        ),
+        Some(1) => Found {
+            advice: Some(format!(
+                "there are errors in its trees too: copy off it what can be read (btrfs restore -u 1 {device} DIRECTORY)"
+            )),
+            ..Found::damaged(&says, ran.code, Vec::new())
+        },
+        _ => Found::unable(ran.code),
+    };
+    Found {
+        // It may be what is left of a file system that was given up.
+        only_by_name: true,
+        ..found
+    }
 }
 
 fn judge(ran: &Ran, device: &str, wanted: Wanted) -> Found {
@@ -66,7 +108,10 @@ fn judge(ran: &Ran, device: &str, wanted: Wanted) -> Found {
         Some(1) if wanted.rewrite => named(Found::damaged(
             "errors were found in its trees",
             ran.code,
-            vec![Step::Run(line(&["btrfs", "check", "--repair", device]))],
+            vec![Step::Dangerous {
+                words: line(&["btrfs", "check", "--repair", device]),
+                warning: "its own manual says that it can make things worse; what can still be read should have been copied off it",
+            }],
         )),
         Some(1) => Found {
             advice: Some(format!(
@@ -118,6 +163,20 @@ mod tests {
         assert_eq!((found.steps, found.only_by_name), (vec![Step::Scrub], true));
         let data = "mirror 1 bytenr 64 csum 1 expected csum 2\nERROR: errors found in csum tree\n";
         assert_eq!(told(1, data, true, true).steps, [Step::Scrub]);
+    }
+
+    #[test]
+    fn what_was_overwritten_comes_back_by_name_only_and_only_when_the_trees_are_sound() {
+        let told = |code| {
+            let ran = Ran {
+                code: Some(code),
+                ..Ran::default()
+            };
+            judge_hidden(&ran, "/dev/x")
+        };
+        assert!(told(0).only_by_name && told(0).steps.len() == 1);
+        assert!(told(1).steps.is_empty() && told(1).advice.is_some());
+        assert_eq!(told(2).condition, Condition::Unable);
     }
 
     #[test]

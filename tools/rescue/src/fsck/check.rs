@@ -9,6 +9,7 @@ use super::report::{Outcome, Report, title};
 use super::{Wish, table};
 use crate::disks::Disk;
 use crate::interrupts::Interrupts;
+use crate::tool;
 use crate::work::{self, Purpose};
 use anyhow::Context as _;
 use rustix::fs::OFlags;
@@ -65,7 +66,7 @@ pub fn check(disk: &Disk, all: &[Disk], wish: &Wish, interrupts: &Interrupts) ->
     if let Some(user) = in_use(&disk.device).filter(|_| alone) {
         return say(Outcome::Mounted, &user);
     }
-    let job = Job::new(disk, wish, interrupts);
+    let job = Job::new(disk, all, wish, interrupts);
     let report =
         go(kind, &job).unwrap_or_else(|error| say(Outcome::Failed, &format!("not checked: {error:#}")));
     job.end(&report.text);
@@ -88,6 +89,10 @@ fn in_use(device: &str) -> Option<String> {
 fn go(kind: Kind, job: &Job) -> anyhow::Result<Report> {
     let found = kind.look(job)?;
     let wish = job.wish;
+    let errors = job.errors_of_disk();
+    if errors > 0 && found.condition != Condition::Stopped {
+        return Ok(dying(job, &found, errors));
+    }
     let wants = matches!(found.condition, Condition::Waiting | Condition::Damaged);
     if !wish.repair || !wants || found.steps.is_empty() || (found.only_by_name && !wish.by_name) {
         return Ok(looked(job, &found));
@@ -117,6 +122,29 @@ fn go(kind: Kind, job: &Job) -> anyhow::Result<Report> {
         Repair::Done => again(kind, job, &found)?,
     };
     Ok(Report { steps, ..ended })
+}
+
+/// The report where the disk could not be read. Nothing is written to it: a checker takes what it cannot read for damage.
+fn dying(job: &Job, found: &Found, errors: usize) -> Report {
+    let writes = job.wish.repair && !job.wish.dry_run;
+    let outcome = match found.condition {
+        Condition::Unable => Outcome::Failed,
+        _ if writes => Outcome::Unrepaired,
+        _ => Outcome::Errors,
+    };
+    let feature = match tool::place("ddrescue") {
+        Some(_) => "",
+        None => ", feature ddrescue",
+    };
+    let text = format!(
+        "{}; but the kernel told of {errors} errors of the disk itself meanwhile, so nothing was changed: it may be dying; \
+         copy it with ddrescue before anything else is tried, and check the copy (docs/rescue-a-dying-disk.md{feature})",
+        found.says
+    );
+    Report {
+        disk_errors: errors,
+        ..told(job, outcome, &text, found)
+    }
 }
 
 /// Looks once more, since not every checker tells what it repaired and what it did not.
@@ -216,6 +244,12 @@ fn repair(job: &Job, steps: &[Step]) -> anyhow::Result<Repair> {
     for step in steps {
         let ended = match step {
             Step::Run(words) => run(job, words)?,
+            Step::Dangerous { words, warning } => {
+                let sentence = format!("{}: now running {}: {warning}", job.disk.device, words.join(" "));
+                job.note(&sentence);
+                crate::output::complain(&format!("rescue: {sentence}"));
+                run(job, words)?
+            }
             Step::Replay { fs, otherwise } => replay(job, fs, otherwise.as_deref())?,
             Step::Scrub => scrub(job)?,
             Step::RestoreTable => {

@@ -36,6 +36,11 @@ pub struct Found {
 pub enum Step {
     /// A program.
     Run(Vec<String>),
+    /// A program that can make things worse, and what is said before it runs.
+    Dangerous {
+        words: Vec<String>,
+        warning: &'static str,
+    },
     /// Mount it as `fs` and unmount it again; where that fails, and only then, the program.
     Replay {
         fs: &'static str,
@@ -82,7 +87,7 @@ impl Step {
     /// As a person would say it.
     pub fn shown(&self, device: &str) -> String {
         match self {
-            Step::Run(words) => words.join(" "),
+            Step::Run(words) | Step::Dangerous { words, .. } => words.join(" "),
             Step::Replay { otherwise: None, .. } => format!("mount and unmount {device}"),
             Step::Replay {
                 otherwise: Some(words),

@@ -1,6 +1,7 @@
 //! One device being checked: its checkers run here, what they say goes to the log, how long it takes is shown.
 
 use super::Wish;
+use super::kernel::Kernel;
 use super::log::Log;
 use crate::disks::Disk;
 use crate::interrupts::Interrupts;
@@ -26,6 +27,7 @@ pub struct Job<'a> {
     pub disk: &'a Disk,
     pub wish: &'a Wish,
     interrupts: &'a Interrupts,
+    kernel: Kernel,
     log: Mutex<Log>,
 }
 
@@ -45,12 +47,13 @@ type Share = AtomicU32;
 
 impl<'a> Job<'a> {
     /// Nothing has been done yet.
-    pub fn new(disk: &'a Disk, wish: &'a Wish, interrupts: &'a Interrupts) -> Job<'a> {
+    pub fn new(disk: &'a Disk, all: &[Disk], wish: &'a Wish, interrupts: &'a Interrupts) -> Job<'a> {
         let title = format!("rescue fsck {}", wish.words(&disk.device).join(" "));
         Job {
             disk,
             wish,
             interrupts,
+            kernel: Kernel::listen(disk, all),
             log: Mutex::new(Log::begin(&disk.device, &title)),
         }
     }
@@ -58,6 +61,15 @@ impl<'a> Job<'a> {
     /// Whether somebody has asked for the end of everything.
     pub fn is_stopped(&self) -> bool {
         self.interrupts.count() > 0
+    }
+
+    /// How many errors of the disk itself the kernel has told of since this was asked last; they are in the log.
+    pub fn errors_of_disk(&self) -> usize {
+        let errors = self.kernel.errors();
+        for error in &errors {
+            self.note(&format!("the kernel: {error}"));
+        }
+        errors.len()
     }
 
     /// The last words of the log.

@@ -3,7 +3,7 @@
 use super::found::Found;
 use super::job::Job;
 use super::report::Outcome;
-use super::{btrfs, ext, simple, table, xfs};
+use super::{btrfs, ext, remains, simple, table, xfs};
 use crate::disks::gpt::Gpt;
 use crate::disks::{Disk, LUKS, Luks, Standing, lvm, md};
 use crate::tool;
@@ -35,8 +35,22 @@ impl Kind {
             Some("ntfs") => Some(Kind::Ntfs),
             Some(_) => None,
             None if disk.gpt.is_some() => Some(Kind::Gpt),
-            None if is_bare(disk) && ext::is_hidden_on(&disk.device) => Some(Kind::Ext),
+            None if is_bare(disk) => remains::on(&disk.device),
             None => None,
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Ext => "ext",
+            Kind::Fat => "FAT",
+            Kind::Exfat => "exFAT",
+            Kind::Xfs => "XFS",
+            Kind::Btrfs => "btrfs",
+            Kind::F2fs => "F2FS",
+            Kind::Ntfs => "NTFS",
+            Kind::Gpt => "GPT",
         }
     }
 
@@ -94,8 +108,8 @@ pub fn concerns(disk: &Disk, all: &[Disk]) -> bool {
         // Of a good partition table the partitions are spoken of.
         Some(Kind::Gpt) => !matches!(disk.gpt, Some(Gpt::Whole | Gpt::BackupNotAtEnd)),
         // A btrfs of several devices is checked once, by the first.
-        Some(Kind::Btrfs) => first_of(disk, all),
-        Some(Kind::Ext) if disk.fs.is_none() => !inside(),
+        Some(Kind::Btrfs) if disk.fs.is_some() => first_of(disk, all),
+        Some(_) if disk.fs.is_none() => !inside(),
         Some(_) => true,
         None => {
             let asleep = disk.part_of.as_ref().is_some_and(|part| {
@@ -157,7 +171,7 @@ pub fn none_for(disk: &Disk) -> (Outcome, String) {
         ),
         None => (
             Outcome::Unsupported,
-            "no file system was recognized on it".to_owned(),
+            remains::several(device).unwrap_or_else(|| "no file system was recognized on it".to_owned()),
         ),
     }
 }

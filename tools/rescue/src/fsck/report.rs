@@ -46,6 +46,8 @@ pub struct Report {
     pub log: Option<PathBuf>,
     /// How the last checker ended.
     pub exit_code: Option<i32>,
+    /// Errors of the disk itself that the kernel told of meanwhile.
+    pub disk_errors: usize,
     /// What a repair did, or would do.
     pub steps: Vec<String>,
 }
@@ -60,6 +62,7 @@ impl Report {
             text: format!("{}: {what}.", title(disk)),
             log: None,
             exit_code: None,
+            disk_errors: 0,
             steps: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 
 use super::found::{Condition, Found, Step, line};
 use super::job::{Job, Ran};
+use super::remains;
 
 /// What xfs_repair says in both modes when the log is not empty.
 const LOG_WAITS: &str = "valuable metadata changes in a log";
@@ -15,8 +16,35 @@ const LOG_WAITS: &str = "valuable metadata changes in a log";
 /// When xfs_repair cannot be started.
 pub fn look(job: &Job) -> anyhow::Result<Found> {
     let device = job.disk.device.as_str();
+    let hidden = (!remains::has_xfs(device))
+        .then(|| remains::xfs(device))
+        .flatten();
     let ran = job.run("checking", &line(&["xfs_repair", "-n", device]))?;
-    Ok(judge(&ran, device, job.wish.zero_log))
+    Ok(match hidden {
+        Some(copy) => judge_hidden(&ran, device, copy),
+        None => judge(&ran, device, job.wish.zero_log),
+    })
+}
+
+/// xfs_repair looks for another superblock by itself, and goes no further than that where it must not write.
+fn judge_hidden(ran: &Ran, device: &str, copy: u64) -> Found {
+    let found = match ran.code {
+        _ if ran.stopped => Found {
+            condition: Condition::Stopped,
+            ..Found::sound("", ran.code)
+        },
+        Some(1) => Found::damaged(
+            &format!("an XFS whose superblock was overwritten; the copy at byte {copy} is good"),
+            ran.code,
+            vec![Step::Run(line(&["xfs_repair", device]))],
+        ),
+        _ => Found::unable(ran.code),
+    };
+    Found {
+        // It may be what is left of a file system that was given up.
+        only_by_name: true,
+        ..found
+    }
 }
 
 fn judge(ran: &Ran, device: &str, zero_log: bool) -> Found {
@@ -83,6 +111,14 @@ mod tests {
             Condition::Waiting
         );
         assert_eq!(judge(&ran(2, ""), "/dev/x", false).condition, Condition::Unable);
+    }
+
+    #[test]
+    fn what_was_overwritten_is_repaired_by_name_only_and_never_without_its_log() {
+        let found = judge_hidden(&ran(1, ""), "/dev/x", 7);
+        assert!(found.only_by_name && found.says.contains("byte 7"));
+        assert_eq!(found.steps, [Step::Run(line(&["xfs_repair", "/dev/x"]))]);
+        assert!(judge_hidden(&ran(2, ""), "/dev/x", 7).steps.is_empty());
     }
 
     #[test]
