@@ -33,11 +33,12 @@ fn an_overwritten_superblock_is_named_and_brought_back_only_by_name_and_never_un
     std::fs::write(&covered, bytes)?;
     let paths = [
         disks.xfs("sound-xfs", "x", Damage::None)?,
-        disks.xfs_without_superblock("xfs", "x")?,
+        disks.xfs_without_superblock("xfs", "x", 4096)?,
         disks.btrfs("sound-btrfs", "b", BadCopy::None)?,
         disks.btrfs_without_superblock("btrfs", "b")?,
         covered,
         disks.two_ruins("both")?,
+        disks.xfs_without_superblock("rootless", "r", 1 << 20)?,
     ];
     let (guest, client) = start(guest("ruins", &paths)?)?;
     let before = last_writes(&client, &paths)?;
@@ -58,6 +59,10 @@ fn an_overwritten_superblock_is_named_and_brought_back_only_by_name_and_never_un
             "/dev/vdf",
             "unsupported /dev/vdf (320 MiB): no file system was recognized on it, and it has remains of several, XFS and btrfs",
         ),
+        (
+            "/dev/vdg",
+            "errors /dev/vdg (320 MiB): an XFS whose superblock was overwritten and its root directory with it",
+        ),
     ] {
         let told = look(&client, device)?;
         ensure!(told.starts_with(says), "{device}: {told}");
@@ -66,6 +71,7 @@ fn an_overwritten_superblock_is_named_and_brought_back_only_by_name_and_never_un
     ends(&client, &["rescue", "fsck", "--repair", "all"], 1)?;
     ends(&client, &["rescue", "fsck", "--repair", "/dev/vde"], 0)?;
     ends(&client, &["rescue", "fsck", "--repair", "/dev/vdf"], 1)?;
+    ends(&client, &["rescue", "fsck", "--repair", "/dev/vdg"], 1)?;
     for device in ["/dev/vdb", "/dev/vdd"] {
         ends(&client, &["rescue", "fsck", "--repair", "--dry-run", device], 0)?;
     }

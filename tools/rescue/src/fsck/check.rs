@@ -121,7 +121,19 @@ fn go(kind: Kind, job: &Job) -> anyhow::Result<Report> {
         }
         Repair::Done => again(kind, job, &found)?,
     };
-    Ok(Report { steps, ..ended })
+    let ended = Report { steps, ..ended };
+    Ok(match job.errors_of_disk() {
+        0 => ended,
+        errors => Report {
+            disk_errors: errors,
+            text: format!(
+                "{} The kernel told of {errors} errors of the disk itself meanwhile: it may be dying; {}",
+                ended.text,
+                copy_first()
+            ),
+            ..ended
+        },
+    })
 }
 
 /// The report where the disk could not be read. Nothing is written to it: a checker takes what it cannot read for damage.
@@ -132,19 +144,25 @@ fn dying(job: &Job, found: &Found, errors: usize) -> Report {
         _ if writes => Outcome::Unrepaired,
         _ => Outcome::Errors,
     };
-    let feature = match tool::place("ddrescue") {
-        Some(_) => "",
-        None => ", feature ddrescue",
-    };
     let text = format!(
-        "{}; but the kernel told of {errors} errors of the disk itself meanwhile, so nothing was changed: it may be dying; \
-         copy it with ddrescue before anything else is tried, and check the copy (docs/rescue-a-dying-disk.md{feature})",
-        found.says
+        "{}; but the kernel told of {errors} errors of the disk itself meanwhile, so nothing was changed: it may be dying; {}",
+        found.says,
+        copy_first()
     );
     Report {
         disk_errors: errors,
         ..told(job, outcome, &text, found)
     }
+}
+
+fn copy_first() -> String {
+    let feature = match tool::place("ddrescue") {
+        Some(_) => "",
+        None => ", feature ddrescue",
+    };
+    format!(
+        "copy it with ddrescue before anything else is tried, and check the copy (docs/rescue-a-dying-disk.md{feature})"
+    )
 }
 
 /// Looks once more, since not every checker tells what it repaired and what it did not.

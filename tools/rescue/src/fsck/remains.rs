@@ -16,6 +16,7 @@ pub const BTRFS: [u64; 2] = [64 << 10, 64 << 20];
 const BTRFS_LENGTH: usize = 4096;
 const BTRFS_MAGIC: &[u8] = b"_BHRfS_M";
 const XFS_MAGIC: &[u8] = b"XFSB";
+const XFS_INODE: &[u8] = b"IN";
 /// Blocks of an XFS are looked for in these sizes, the usual one first.
 const XFS_BLOCKS: [u64; 5] = [4096, 1024, 2048, 512, 65536];
 /// An XFS that nobody has grown consists of so many groups, all alike but for the last; one of many terabytes of more, each as large as can be.
@@ -105,9 +106,19 @@ fn is_btrfs(bytes: &[u8], at: u64) -> bool {
     field(64, 8) == BTRFS_MAGIC && field(48, 8) == at.to_le_bytes() && whole
 }
 
-/// Where the first superblock of an XFS is that is not the first of the disk. A few hundred places are looked at, those where groups begin
+/// What another superblock than the first tells of an XFS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Xfs {
+    /// Where it is.
+    pub at: u64,
+    /// Where the inode of the root directory belongs, and whether it is there.
+    root: u64,
+    pub has_root: bool,
+}
+
+/// The first superblock of an XFS that is not the first of the disk. A few hundred places are looked at, those where groups begin
 /// in an XFS that fills the disk.
-pub fn xfs(device: &str) -> Option<u64> {
+pub fn xfs(device: &str) -> Option<Xfs> {
     let disk = File::open(device).ok()?;
     let size = std::io::Seek::seek(&mut &disk, std::io::SeekFrom::End(0)).ok()?;
     let places = XFS_BLOCKS.iter().flat_map(|block| {
@@ -115,24 +126,55 @@ pub fn xfs(device: &str) -> Option<u64> {
         let even = XFS_GROUPS.map(move |count| blocks.div_ceil(count) * block);
         even.chain([XFS_LARGEST / block * block])
     });
-    let is_one = |at: &u64| read(&disk, *at, 512).is_some_and(|bytes| is_xfs(&bytes, *at, size));
-    places.into_iter().find(is_one)
+    let found = places
+        .into_iter()
+        .find_map(|at| read_xfs(&read(&disk, at, 512)?, at, size))?;
+    let root = read(&disk, found.root, XFS_INODE.len());
+    Some(Xfs {
+        has_root: root.is_some_and(|bytes| bytes == XFS_INODE),
+        ..found
+    })
 }
 
 /// A superblock that says of itself that it begins the second group, and that the file system fits.
-fn is_xfs(bytes: &[u8], at: u64, size: u64) -> bool {
+fn read_xfs(bytes: &[u8], at: u64, size: u64) -> Option<Xfs> {
     let number = |from: usize, length: usize| {
         let bytes = bytes.get(from..from + length).unwrap_or_default();
         bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
     };
     let (block, blocks, group, groups) = (number(4, 4), number(8, 8), number(84, 4), number(88, 4));
-    bytes.starts_with(XFS_MAGIC)
+    let sound = bytes.starts_with(XFS_MAGIC)
         && XFS_BLOCKS.contains(&block)
         && group * block == at
         && groups > 1
         && blocks > (groups - 1) * group
         && blocks <= groups * group
-        && blocks <= size / block
+        && blocks <= size / block;
+    // The number of an inode has three parts: group, block of it, inode of the block.
+    let (number_of_root, in_block, in_group) = (number(56, 8), number(123, 1), number(124, 1));
+    if !sound || in_block > 16 || in_group > 32 {
+        return None;
+    }
+    let part = |from: u64, bits: u64| number_of_root >> from & ((1 << bits) - 1);
+    let block_of_root = (number_of_root >> (in_block + in_group))
+        .checked_mul(group)?
+        .checked_add(part(in_block, in_group))?;
+    let inode = part(0, in_block) * number(104, 2);
+    Some(Xfs {
+        at,
+        root: block_of_root.checked_mul(block)?.checked_add(inode)?,
+        has_root: false,
+    })
+}
+
+/// For tests of what is made of it.
+#[cfg(test)]
+pub fn xfs_at(at: u64, has_root: bool) -> Xfs {
+    Xfs {
+        at,
+        root: 0,
+        has_root,
+    }
 }
 
 #[cfg(test)]
@@ -148,13 +190,27 @@ mod tests {
         bytes[84..88].copy_from_slice(&20_000_u32.to_be_bytes());
         bytes[88..92].copy_from_slice(&4_u32.to_be_bytes());
         let (at, size) = (20_000 * 4096, 80_000 * 4096);
-        assert!(is_xfs(&bytes, at, size));
-        assert!(!is_xfs(&bytes, at + 4096, size), "elsewhere");
-        assert!(!is_xfs(&bytes, at, size - 4096), "on a smaller disk");
-        for (place, byte) in [(0, 0), (7, 1), (91, 3), (91, 5), (91, 0)] {
+        // Inode 131 of eight in a block, in groups of 2^15 blocks.
+        bytes[63] = 131;
+        bytes[104..106].copy_from_slice(&512_u16.to_be_bytes());
+        (bytes[123], bytes[124]) = (3, 15);
+        let found = read_xfs(&bytes, at, size).unwrap();
+        assert_eq!((found.at, found.root), (at, 16 * 4096 + 3 * 512));
+        assert_eq!(read_xfs(&bytes, at + 4096, size), None, "elsewhere");
+        assert_eq!(read_xfs(&bytes, at, size - 4096), None, "on a smaller disk");
+        for (place, byte) in [
+            (0, 0),
+            (7, 1),
+            (91, 3),
+            (91, 5),
+            (91, 0),
+            (123, 99),
+            (124, 99),
+            (56, 255),
+        ] {
             let mut other = bytes;
             other[place] = byte;
-            assert!(!is_xfs(&other, at, size), "{place}");
+            assert_eq!(read_xfs(&other, at, size), None, "{place}");
         }
     }
 

@@ -67,9 +67,12 @@ impl Report {
         }
     }
 
-    /// Whether what was asked for is done. What is in use is passed over when everything was asked for; when that device was, it was
+    /// Whether what was asked for is done, on a disk that can be read. What is in use is passed over when everything was asked for; when that device was, it was
     /// not done.
     pub fn is_good(&self, by_name: bool) -> bool {
+        if self.disk_errors > 0 {
+            return false;
+        }
         match self.outcome {
             Outcome::Clean | Outcome::Repaired | Outcome::Would | Outcome::Nothing => true,
             Outcome::Mounted | Outcome::Locked => !by_name,
@@ -172,5 +175,9 @@ mod tests {
                 "{outcome:?}"
             );
         }
+        let mut repaired = reports(&[Outcome::Repaired]).remove(0);
+        assert!(repaired.is_good(true));
+        repaired.disk_errors = 1;
+        assert!(!repaired.is_good(true));
     }
 }

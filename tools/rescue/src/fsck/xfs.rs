@@ -27,17 +27,34 @@ pub fn look(job: &Job) -> anyhow::Result<Found> {
 }
 
 /// xfs_repair looks for another superblock by itself, and goes no further than that where it must not write.
-fn judge_hidden(ran: &Ran, device: &str, copy: u64) -> Found {
+fn judge_hidden(ran: &Ran, device: &str, copy: remains::Xfs) -> Found {
     let found = match ran.code {
         _ if ran.stopped => Found {
             condition: Condition::Stopped,
             ..Found::sound("", ran.code)
         },
-        Some(1) => Found::damaged(
-            &format!("an XFS whose superblock was overwritten; the copy at byte {copy} is good"),
+        Some(1) if copy.has_root => Found::damaged(
+            &format!(
+                "an XFS whose superblock was overwritten; the copy at byte {} is good",
+                copy.at
+            ),
             ran.code,
             vec![Step::Run(line(&["xfs_repair", device]))],
         ),
+        // Without it nothing keeps its name, and some of the files are gone with it.
+        Some(1) => Found {
+            advice: Some(format!(
+                "copy the disk first; xfs_repair {device} on the copy puts what it finds into lost+found"
+            )),
+            ..Found::damaged(
+                &format!(
+                    "an XFS whose superblock was overwritten and its root directory with it; the copy at byte {} is good",
+                    copy.at
+                ),
+                ran.code,
+                Vec::new(),
+            )
+        },
         _ => Found::unable(ran.code),
     };
     Found {
@@ -115,10 +132,14 @@ mod tests {
 
     #[test]
     fn what_was_overwritten_is_repaired_by_name_only_and_never_without_its_log() {
-        let found = judge_hidden(&ran(1, ""), "/dev/x", 7);
+        let copy = remains::xfs_at(7, true);
+        let found = judge_hidden(&ran(1, ""), "/dev/x", copy);
         assert!(found.only_by_name && found.says.contains("byte 7"));
         assert_eq!(found.steps, [Step::Run(line(&["xfs_repair", "/dev/x"]))]);
-        assert!(judge_hidden(&ran(2, ""), "/dev/x", 7).steps.is_empty());
+        assert!(judge_hidden(&ran(2, ""), "/dev/x", copy).steps.is_empty());
+        let rootless = remains::xfs_at(7, false);
+        let found = judge_hidden(&ran(1, ""), "/dev/x", rootless);
+        assert!(found.steps.is_empty() && found.advice.is_some());
     }
 
     #[test]
