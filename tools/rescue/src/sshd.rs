@@ -16,6 +16,7 @@ pub mod hostkey;
 mod input;
 mod keys;
 mod notes;
+mod pipes;
 mod pty;
 mod pump;
 mod requests;

@@ -1,6 +1,7 @@
 //! The program of a session: how it is started, signalled and reaped.
 
 use super::grant::User;
+use super::pipes::{self, Inlet, Outlet};
 use super::pty::{self, Master, Opened, Wanted};
 use super::{Paths, Peer};
 use crate::shell::login_name;
@@ -11,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::process::Child;
 
 /// The name this program is called by.
 const RESCUE: &str = "rescue";
@@ -65,7 +66,7 @@ pub enum Streams {
     /// By a terminal.
     Terminal(Arc<Master>),
     /// By three pipes.
-    Pipes(ChildStdin, ChildStdout, ChildStderr),
+    Pipes(Inlet, Outlet, Outlet),
 }
 
 /// The process group of a session.
@@ -129,27 +130,24 @@ fn spawn_on(opened: Opened, mut command: std::process::Command) -> anyhow::Resul
 }
 
 fn spawn_between_pipes(mut command: std::process::Command) -> anyhow::Result<Running> {
+    let (inlet, stdin) = pipes::inlet().context("pipe")?;
+    let (outlet, stdout) = pipes::outlet().context("pipe")?;
+    let (errors, stderr) = pipes::outlet().context("pipe")?;
     command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
         .process_group(0);
     let what = command.get_program().display().to_string();
-    let mut child = tokio::process::Command::from(command).spawn().context(what)?;
+    let child = tokio::process::Command::from(command).spawn().context(what)?;
     let group = Group {
         leader: leader(&child)?,
         terminal: None,
     };
-    let pipes = child
-        .stdin
-        .take()
-        .zip(child.stdout.take())
-        .zip(child.stderr.take());
-    let ((stdin, stdout), stderr) = pipes.context("no pipes")?;
     Ok(Running {
         child,
         group,
-        streams: Streams::Pipes(stdin, stdout, stderr),
+        streams: Streams::Pipes(inlet, outlet, errors),
     })
 }
 

@@ -9,8 +9,9 @@ use super::child::{End, Group, Running, Streams, number_of};
 use super::gate::Gate;
 use super::hold::Hold;
 use super::input::{Input, MOST_INPUT, Room};
+use super::pipes::Inlet;
 use super::pty::{Master, Size};
-use super::pump::{GRACE, Out, Pipe, Source};
+use super::pump::{GRACE, Out, Source};
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use std::io;
@@ -166,10 +167,10 @@ async fn program(
         Streams::Pipes(stdin, stdout, stderr) => {
             let both = async {
                 // A pipe that cannot be read from any more has ended.
-                tokio::join!(out.pump(Pipe(stdout), None), out.pump(Pipe(stderr), Some(1)))
+                tokio::join!(out.pump(stdout, None), out.pump(stderr, Some(1)))
             };
             let work = async { tokio::join!(waiting, both).0 };
-            tokio::select! { status = work => status, never = endless(input.feed(stdin)) => never }
+            tokio::select! { status = work => status, never = endless(feed_pipe(input, stdin)) => never }
         }
     }
 }
@@ -208,6 +209,15 @@ impl Source for Terminal<'_> {
 async fn endless<T>(feeding: impl Future<Output = ()>) -> T {
     feeding.await;
     std::future::pending().await
+}
+
+/// Writes what the client sends, and closes the pipe at its end.
+async fn feed_pipe(input: &Input, inlet: Inlet) {
+    while let Some(data) = input.next().await {
+        let count = data.len();
+        let written = inlet.write_all(data).await;
+        input.done(count, written.is_ok());
+    }
 }
 
 /// Types what the client sends; its end of input is the key that means it.

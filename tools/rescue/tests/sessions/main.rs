@@ -13,6 +13,7 @@ mod ssh;
 mod ssh_clients;
 mod ssh_forward;
 mod ssh_keys;
+mod ssh_pipes;
 mod ssh_scan;
 mod ssh_shared;
 mod ssh_terminal;
