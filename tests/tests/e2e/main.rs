@@ -29,6 +29,7 @@ mod serving;
 mod shell;
 mod ssh;
 mod ssh_access;
+mod ssh_arm64;
 mod ssh_load;
 mod supervision;
 mod tang;

@@ -193,7 +193,8 @@ fn the_fingerprint_on_the_console_is_the_one_the_client_sees() -> Result<()> {
     guest.passed()
 }
 
-fn same(a: &Path, b: &Path) -> Result<()> {
+/// That two files are the same.
+pub fn same(a: &Path, b: &Path) -> Result<()> {
     let (a_bytes, b_bytes) = (
         std::fs::read(a).context("there")?,
         std::fs::read(b).context("back")?,
@@ -209,7 +210,8 @@ fn same(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
-fn noise(length: usize) -> Vec<u8> {
+/// Bytes that show when some are lost, doubled or swapped.
+pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

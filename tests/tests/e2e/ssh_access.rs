@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use lifeboot_tests::artefacts::{keys_dir, old_openssh};
 use lifeboot_tests::fixtures::disk::{Damage, Disks, PASSPHRASE};
 use lifeboot_tests::fixtures::keys;
-use lifeboot_tests::guest::{Client, Disk, Guest, Peer};
+use lifeboot_tests::guest::{Client, Disk, Guest, GuestBuilder, Peer};
 use lifeboot_tests::process::{self, Outcome};
 use std::path::Path;
 
@@ -15,15 +15,16 @@ fn public(path: &Path) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-fn as_user(client: &Client, user: &str, words: &[&str], input: &str) -> Result<Outcome> {
+/// Runs something as another user than root.
+pub fn as_user(client: &Client, user: &str, words: &[&str], input: &str) -> Result<Outcome> {
     process::run_with(&mut client.command(&["-l", user], words), input.as_bytes())
 }
 
-/// A guest that a stranger to root may log in to as `unlock`, with a locked disk.
-fn with_unlock_key(name: &str, disks: &Disks) -> Result<(Guest, Client)> {
+/// A guest that a stranger to root may log in to as `unlock`, with a locked disk; the client is that stranger.
+pub fn with_unlock_key(guest: GuestBuilder, disks: &Disks) -> Result<(Guest, Client)> {
     let stranger = keys_dir().join(keys::STRANGER);
     let path = disks.luks("locked.img", "data", Damage::None)?;
-    let mut guest = pc(name)
+    let mut guest = guest
         .memory_mb(448)
         .disk(Disk::raw(path))
         .word(format!("lifeboot.ssh-unlock-key=\"{}\"", public(&stranger)?))
@@ -37,7 +38,7 @@ fn with_unlock_key(name: &str, disks: &Disks) -> Result<(Guest, Client)> {
 #[test]
 fn a_key_for_unlock_opens_the_disk_and_gives_nothing_else() -> Result<()> {
     let disks = Disks::new("unlock user")?;
-    let (guest, client) = with_unlock_key("unlock user", &disks)?;
+    let (guest, client) = with_unlock_key(pc("unlock user"), &disks)?;
     for (user, words) in [("root", &["true"][..]), ("status", &[]), ("unlock", &["sh"])] {
         let outcome = as_user(&client, user, words, "")?;
         ensure!(outcome.status != Some(0), "{user} {words:?}: {}", outcome.text());
