@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 72] = [
+pub const NAMES: [(&str, &str); 74] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -308,6 +308,8 @@ pub const NAMES: [(&str, &str); 72] = [
         "rescue deploy has written an image and read it back: source, device",
     ),
     ("deploy.failed", "it has not: source, device, what"),
+    ("backup.done", "rescue backup has sent all of a disk: device"),
+    ("backup.failed", "it has not: device, what"),
     ("session.start", "who, kind"),
     ("session.end", "who, kind"),
     (

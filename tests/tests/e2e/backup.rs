@@ -16,6 +16,7 @@ mod copy_on_write;
 mod dying;
 mod refusals;
 mod servers;
+mod session;
 
 const MIB: usize = 1024 * 1024;
 /// Where it is sent.

@@ -8,6 +8,7 @@
 
 use crate::deploy::target::Target as Device;
 use crate::progress::Progress;
+use crate::work::{self, Manner, Place, Purpose};
 use crate::{control, output};
 use anyhow::bail;
 use argh::FromArgs;
@@ -15,6 +16,7 @@ use job::Job;
 use origin::Origin;
 use pack::Packing;
 use report::{Outcome, Report};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,7 +54,7 @@ pub const STDOUT: &str = "/dev/stdout";
 #[argh(
     subcommand,
     name = "backup",
-    note = "TARGET is an http:// or https:// URL, a file that is not there yet, or - for\nstandard output. In a URL {{serial}}, {{mac}} and the other templates may be used.\nThe image has all of the disk, its partition table included, packed with zstd;\n'rescue deploy' writes it to a disk of that size or larger.\n\nWhat ext2, ext3, ext4, FAT, XFS and btrfs say that nobody uses is zeros in it\nand is not read. That is believed only of a file system that is whole and was\nclosed in order; of everything else all is read. --dry-run tells which it is.\n\nBeside the image lies its SHA-256: NAME.sha256, as sha256sum writes it; for\nstandard output it is told on standard error.\n\nA disk that is mounted for writing is refused: it would change while it is read.\nA sector that cannot be read ends the backup; docs/rescue-a-dying-disk.md has\nwhat to do then. With --skip-errors it becomes zeros, is told, and the exit code\nis 1: that image is not the whole disk.\n\nAn upload that is cut is begun again, three times, unless it is a POST. A server\nthat says that it has everything before it was sent is not believed.",
+    note = "TARGET is an http:// or https:// URL, a file that is not there yet, or - for\nstandard output. In a URL {{serial}}, {{mac}} and the other templates may be used.\nThe image has all of the disk, its partition table included, packed with zstd;\n'rescue deploy' writes it to a disk of that size or larger.\n\nWhat ext2, ext3, ext4, FAT, XFS and btrfs say that nobody uses is zeros in it\nand is not read. That is believed only of a file system that is whole and was\nclosed in order; of everything else all is read. --dry-run tells which it is.\n\nBeside the image lies its SHA-256: NAME.sha256, as sha256sum writes it; for\nstandard output it is told on standard error.\n\nA disk that is mounted for writing is refused: it would change while it is read.\nA sector that cannot be read ends the backup; docs/rescue-a-dying-disk.md has\nwhat to do then. With --skip-errors it becomes zeros, is told, and the exit code\nis 1: that image is not the whole disk.\n\nAn upload that is cut is begun again, three times, unless it is a POST. A server\nthat says that it has everything before it was sent is not believed.\n\nIt goes on when the session is cut: 'rescue disks' then shows that it runs, and\nthe log in /run/lifeboot/log/ how it ended. Only what goes to standard output\nends with its session. Ctrl-C stops it.",
     example = "What would be read, and why:\n$ {command_name} --dry-run /dev/mmcblk0 http://boot.example/{{serial}}.img.zst\nTo a server that takes PUT:\n$ {command_name} --verify /dev/mmcblk0 http://boot.example/{{serial}}.img.zst\nTo your own machine, through ssh:\n$ ssh root@device {command_name} /dev/mmcblk0 - >pi.img.zst\nTo another disk:\n$ mount /dev/sda1 /mnt && {command_name} --verify /dev/mmcblk0 /mnt/pi.img.zst"
 )]
 pub struct Backup {
@@ -85,11 +87,52 @@ pub struct Backup {
     target: String,
 }
 
+/// How it is watched: half a backup is none, so one Ctrl-C is enough.
+pub const MANNER: Manner = Manner {
+    worker: "backup-worker",
+    warning: None,
+    stopping: "Stopping.",
+};
+
+impl Backup {
+    /// As it would be typed.
+    fn words(&self) -> Vec<String> {
+        let switches = [
+            (self.all_blocks, "--all-blocks"),
+            (self.raw, "--raw"),
+            (self.skip_errors, "--skip-errors"),
+            (self.verify, "--verify"),
+            (self.post, "--post"),
+            (self.json, "--json"),
+        ];
+        let switches = switches.iter().filter(|(is, _)| *is).map(|(_, word)| *word);
+        let operands = [self.device.as_str(), self.target.as_str()];
+        switches.chain(operands).map(str::to_owned).collect()
+    }
+}
+
 /// Backs up.
 ///
 /// # Errors
 /// What is said on standard error; with `--json` also in the report.
 pub fn run(options: &Backup) -> anyhow::Result<ExitCode> {
+    in_place(options, Place::Elsewhere)
+}
+
+/// Becomes the process that backs up. `typed` are the words behind [`Manner::worker`].
+///
+/// # Errors
+/// As [`run`].
+pub fn work(typed: &[OsString]) -> anyhow::Result<ExitCode> {
+    let options: Backup = work::parsed("backup", typed)?;
+    let hold = work::begin(&format!("rescue backup {}", options.device))?;
+    let ended = in_place(&options, Place::Here);
+    work::tell("backup", &ended, &[("device", options.device.as_str())]);
+    drop(hold);
+    ended
+}
+
+fn in_place(options: &Backup, place: Place) -> anyhow::Result<ExitCode> {
     let plan = control::plan(&control::run_dir()).unwrap_or_default();
     let to_stdout = options.target == STDOUT;
     if let Some(what) = contradiction(options, to_stdout) {
@@ -100,6 +143,22 @@ pub fn run(options: &Backup) -> anyhow::Result<ExitCode> {
     let device = Device::find(&options.device, None)?;
     if let Some(refusal) = in_use::refusal(&device)? {
         bail!(refusal);
+    }
+    let lock = match options.dry_run {
+        true => None,
+        false => Some(work::take(&device.disk.device, Purpose::Backup)?),
+    };
+    if place == Place::Elsewhere && lock.is_some() && !to_stdout {
+        // The process there takes it.
+        drop(lock);
+        return work::start(&MANNER, &options.words());
+    }
+    if place == Place::Here {
+        work::keep_log(
+            Purpose::Backup,
+            &device.disk.device,
+            &format!("rescue backup {}", device.disk.device),
+        )?;
     }
     let origin = Origin::open(Path::new(&device.disk.device))?;
     let (wanted, areas) = match options.all_blocks {

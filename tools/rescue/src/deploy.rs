@@ -9,7 +9,7 @@
 //! is seen, `worker` the process that a lost session does not end.
 
 use crate::progress::Progress;
-use crate::work::{self, Lock, Purpose as Work};
+use crate::work::{self, Lock, Place, Purpose as Work};
 use crate::{control, output};
 use anyhow::{Context as _, anyhow, bail};
 use argh::FromArgs;
@@ -92,15 +92,6 @@ pub struct Deploy {
     device: String,
 }
 
-/// Where it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// In a process of its own, which a lost session does not take with it.
-    Elsewhere,
-    /// In this one, which is that.
-    Here,
-}
-
 /// Deploys.
 ///
 /// # Errors
@@ -152,7 +143,8 @@ fn in_place(options: &Deploy, place: Place) -> anyhow::Result<ExitCode> {
         return work::start(&MANNER, &worker::words(options));
     }
     if place == Place::Here {
-        worker::keep_log(&target.disk.device, options)?;
+        let title = format!("rescue deploy {}", worker::words(options).join(" "));
+        work::keep_log(Work::Deploy, &target.disk.device, &title)?;
     }
     let (touched, whole) = (Arc::default(), Arc::default());
     worker::leave_word(&target.disk.device, &touched, &whole)?;

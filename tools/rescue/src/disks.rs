@@ -97,6 +97,8 @@ pub struct Disk {
     pub repaired_by: Option<u32>,
     /// The process that writes an image to it.
     pub deployed_by: Option<u32>,
+    /// The process that reads it into an image.
+    pub backed_up_by: Option<u32>,
     /// What wants attention, and what helps.
     pub notes: Vec<String>,
     /// The device it is a part of.
@@ -250,13 +252,12 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
     md::relate(&mut disks);
     lvm::relate(&mut disks);
     for disk in &mut disks {
-        match work::holder(&disk.device) {
-            Some(Holder {
-                id,
-                purpose: Purpose::Deploy,
-            }) => disk.deployed_by = Some(id),
-            Some(Holder { id, .. }) => disk.repaired_by = Some(id),
-            None => {}
+        if let Some(Holder { id, purpose }) = work::holder(&disk.device) {
+            match purpose {
+                Purpose::Deploy => disk.deployed_by = Some(id),
+                Purpose::Backup => disk.backed_up_by = Some(id),
+                Purpose::Look | Purpose::Repair => disk.repaired_by = Some(id),
+            }
         }
         if disk.depth == 0 {
             disk.health = health::cheap(disk);

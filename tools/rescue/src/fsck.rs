@@ -153,17 +153,10 @@ pub fn run(options: &Fsck) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn work(words: &[OsString]) -> anyhow::Result<ExitCode> {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let shown: Vec<&str> = words.iter().map(String::as_str).collect();
-    let hold = work::begin(&format!("rescue fsck {}", shown.join(" ")))?;
+    let options: Fsck = work::parsed("fsck", words)?;
+    let typed = options.wish().words(options.device.as_deref().unwrap_or("all"));
+    let hold = work::begin(&format!("rescue fsck {}", typed.join(" ")))?;
     let interrupts = Interrupts::heed()?;
-    let options = match Fsck::from_args(&["rescue", "fsck"], &shown) {
-        Ok(options) => options,
-        Err(exit) => bail!(exit.output),
-    };
     let ended = perform(&options, &interrupts);
     drop(hold);
     ended

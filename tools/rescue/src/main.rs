@@ -107,6 +107,7 @@ fn main() -> ExitCode {
         Some(word) if word == chroot::WORD => chroot::enter(rest.get(1..).unwrap_or_default()).map(never),
         Some(word) if word == disks::look::WORD => disks::look::run(rest.get(1..).unwrap_or_default()),
         Some(word) if word == fsck::MANNER.worker => fsck::work(rest.get(1..).unwrap_or_default()),
+        Some(word) if word == backup::MANNER.worker => backup::work(rest.get(1..).unwrap_or_default()),
         Some(word) if word == deploy::MANNER.worker => deploy::work(rest.get(1..).unwrap_or_default()),
         // Started by the handover, never by people.
         Some(word) if word == "free-initramfs" => {

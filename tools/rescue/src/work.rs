@@ -5,5 +5,5 @@
 mod detached;
 mod lock;
 
-pub use detached::{Manner, begin, start};
+pub use detached::{Manner, Place, begin, keep_log, parsed, start, tell};
 pub use lock::{Holder, Lock, Purpose, disown, holder, none_is_held, slug, take};

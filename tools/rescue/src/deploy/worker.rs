@@ -1,12 +1,8 @@
 //! The process that deploys: a lost session does not take it along.
 
-use super::{Deploy, Place, in_place};
-use crate::work::{self, Manner, Purpose};
-use crate::{control, ended, output};
-use anyhow::{Context as _, bail};
-use argh::FromArgs as _;
-use lifeboot_contract::control::Request;
-use lifeboot_contract::event::{Event, Level};
+use super::{Deploy, in_place};
+use crate::work::{self, Manner, Place};
+use crate::{cut, ended};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,14 +42,6 @@ pub(super) fn words(options: &Deploy) -> Vec<String> {
     valued.flatten().chain(switches).chain(operands).collect()
 }
 
-/// From now on what is said is in the device's log too, and nobody need be there to hear it.
-pub(super) fn keep_log(device: &str, options: &Deploy) -> anyhow::Result<()> {
-    let path = Purpose::Deploy.log(device);
-    output::keep(&path).with_context(|| path.display().to_string())?;
-    output::note(&format!("== rescue deploy {}", words(options).join(" ")));
-    Ok(())
-}
-
 /// Whoever is interrupted learns what became of the disk.
 pub(super) fn leave_word(
     device: &str,
@@ -73,38 +61,21 @@ pub(super) fn leave_word(
 /// # Errors
 /// As [`super::run`].
 pub fn work(typed: &[OsString]) -> anyhow::Result<ExitCode> {
-    let typed: Vec<String> = typed
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let shown: Vec<&str> = typed.iter().map(String::as_str).collect();
-    let options = match Deploy::from_args(&["rescue", "deploy"], &shown) {
-        Ok(options) => options,
-        Err(exit) => bail!(exit.output),
-    };
-    let hold = work::begin(&format!("rescue deploy {} {}", options.source, options.device))?;
+    let options: Deploy = work::parsed("deploy", typed)?;
+    // What is told to others has no password in it.
+    let (source, device) = (cut::urls(&options.source), options.device.as_str());
+    let hold = work::begin(&format!("rescue deploy {source} {device}"))?;
     let ended = in_place(&options, Place::Here);
-    let event = match &ended {
-        Ok(code) if *code == ExitCode::SUCCESS => event(&options, Level::Info, "deploy.done"),
-        Ok(_) => event(&options, Level::Error, "deploy.failed"),
-        Err(error) => event(&options, Level::Error, "deploy.failed").with("what", format!("{error:#}")),
-    };
-    if let Err(error) = control::ask(&Request::Event(event)) {
-        output::complain(&format!("rescue: this is not in 'rescue log': {error:#}"));
-    }
+    let facts = [("source", source.as_str()), ("device", device)];
+    work::tell("deploy", &ended, &facts);
     drop(hold);
     ended
-}
-
-fn event(options: &Deploy, level: Level, name: &str) -> Event {
-    control::event(level, name)
-        .with("source", options.source.as_str())
-        .with("device", options.device.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use argh::FromArgs as _;
 
     #[test]
     fn the_process_is_told_what_the_person_typed_and_that_they_agreed() {

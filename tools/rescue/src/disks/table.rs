@@ -186,6 +186,9 @@ fn state(disk: &Disk) -> String {
     if disk.deployed_by.is_some() {
         says.push("being written".to_owned());
     }
+    if disk.backed_up_by.is_some() {
+        says.push("being read".to_owned());
+    }
     match disk.mounted.as_slice() {
         [] => {}
         [swap] if swap == "[SWAP]" => says.push("used as swap".to_owned()),

@@ -1,4 +1,4 @@
-//! One device, one who writes to it: a lock that ends with the process that holds it, and says who that is.
+//! One device, one who has it for itself: a lock that ends with the process that holds it, and says who that is.
 
 use crate::control;
 use anyhow::{Context as _, bail};
@@ -19,17 +19,24 @@ pub enum Purpose {
     Repair,
     /// Nobody else may do anything: an image is written to it.
     Deploy,
+    /// Nobody else may do anything: it is read, and must not change.
+    Backup,
 }
 
 impl Purpose {
-    /// Those of a process that writes, by the word that stands in the lock.
-    const WRITERS: [(Purpose, &'static str); 2] = [(Purpose::Repair, "repair"), (Purpose::Deploy, "deploy")];
+    /// Those that keep everybody else away, by the word that stands in the lock.
+    const EXCLUSIVE: [(Purpose, &'static str); 3] = [
+        (Purpose::Repair, "repair"),
+        (Purpose::Deploy, "deploy"),
+        (Purpose::Backup, "backup"),
+    ];
 
     /// Where what is done to `device` is told for reading later.
     pub fn log(self, device: &str) -> PathBuf {
         let command = match self {
             Purpose::Look | Purpose::Repair => "fsck",
             Purpose::Deploy => "deploy",
+            Purpose::Backup => "backup",
         };
         let name = format!("{command}-{}.log", slug(device));
         control::run_dir().join("log").join(name)
@@ -40,11 +47,12 @@ impl Purpose {
             Purpose::Look => "looked at",
             Purpose::Repair => "repaired",
             Purpose::Deploy => "written",
+            Purpose::Backup => "read",
         }
     }
 }
 
-/// A process that writes to a device.
+/// A process that has a device for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     pub id: u32,
@@ -70,12 +78,12 @@ pub fn take(device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
     take_in(&dir(), device, purpose)
 }
 
-/// The process that writes to `device`, if one does.
+/// The process that has `device` for itself, if one has.
 pub fn holder(device: &str) -> Option<Holder> {
     holder_in(&dir(), device)
 }
 
-/// For what would end a repair or a deploy in the middle.
+/// For what would end a repair, a deploy or a backup in the middle.
 ///
 /// # Errors
 /// One runs that nobody has asked to stop; it is named.
@@ -128,7 +136,7 @@ fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
     loop {
         let tried = match purpose {
             Purpose::Look => file.try_lock_shared(),
-            Purpose::Repair | Purpose::Deploy => file.try_lock(),
+            Purpose::Repair | Purpose::Deploy | Purpose::Backup => file.try_lock(),
         };
         match tried {
             Ok(()) => break,
@@ -141,7 +149,7 @@ fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
     }
     // Whoever only looks leaves no number: an empty file is nobody's.
     file.set_len(0).with_context(name)?;
-    if let Some((_, word)) = Purpose::WRITERS.iter().find(|(writer, _)| *writer == purpose) {
+    if let Some((_, word)) = Purpose::EXCLUSIVE.iter().find(|(one, _)| *one == purpose) {
         let holder = format!("{} {word}", std::process::id());
         file.write_all(holder.as_bytes()).with_context(name)?;
     }
@@ -168,7 +176,7 @@ fn holder_in(dir: &Path, device: &str) -> Option<Holder> {
     file.rewind().ok()?;
     file.read_to_string(&mut text).ok()?;
     let (id, word) = text.split_once(' ')?;
-    let (purpose, _) = Purpose::WRITERS.iter().find(|(_, known)| *known == word)?;
+    let (purpose, _) = Purpose::EXCLUSIVE.iter().find(|(_, known)| *known == word)?;
     Some(Holder {
         id: id.parse().ok()?,
         purpose: *purpose,
@@ -180,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_who_write_to_one_device_exclude_each_other_and_the_holder_is_named() {
+    fn two_who_want_one_device_for_themselves_exclude_each_other_and_the_holder_is_named() {
         let dir = std::env::temp_dir().join(format!("lifeboot-lock-{}", std::process::id()));
         let held = take_in(&dir, "/dev/mapper/a", Purpose::Repair).unwrap();
         let own = std::process::id();
