@@ -22,5 +22,14 @@ fn a_pi_3_is_reached_by_ssh_over_usb_net() -> Result<()> {
     let (client, _) = reached_pi(&mut guest, "Raspberry Pi 3")?;
     let disks = client.run(&["rescue", "disks"])?.success()?.text();
     ensure!(disks.contains("mmcblk0") && disks.contains("card"), "{disks}");
+    // What of the firmware this kernel and this model show; what they do not is said, and costs nothing else.
+    let report = client.run(&["rescue", "report", "--json"])?.success()?.text();
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    let model = report.to_string().contains("Raspberry Pi 3");
+    ensure!(model, "no model in {report}");
+    let to_nvme = client.run(&["rescue", "reboot", "--to", "nvme", "--dry-run"])?;
+    ensure!(to_nvme.status == Some(1), "{to_nvme:?}");
+    let shown = client.run(&["rescue", "eeprom", "show"])?;
+    ensure!(shown.status == Some(1), "a Pi 3 has no EEPROM: {shown:?}");
     guest.passed()
 }
