@@ -8,7 +8,7 @@ use crate::mount::holders;
 use crate::mount::state::{By, Held, Placed, Session};
 use crate::mount::undo::{self, InUse, Manner};
 use crate::mount::{self, Request};
-use crate::output;
+use crate::{disks, output};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use inside::Program;
@@ -129,6 +129,10 @@ fn come_to(options: &Chroot) -> anyhow::Result<Option<PathBuf>> {
         placed.sessions.push(Session::own());
     }
     held.save()?;
+    let links = disks::list().and_then(|disks| disks::links::make(Path::new(disks::links::DIR), &disks));
+    if let Err(error) = links {
+        output::complain(&format!("/dev/disk is not complete: {error:#}."));
+    }
     if let Err(error) = binds::make(&mut held, &at) {
         held.release();
         leave(&at, false)?;
@@ -169,8 +173,8 @@ fn adopt(held: &mut Held, directory: &Path) -> anyhow::Result<PathBuf> {
 
 /// Where a system is that has been mounted before.
 fn placed_on(held: &Held, device: &str) -> Option<PathBuf> {
-    let disks = crate::disks::list().ok()?;
-    let disk = crate::disks::find(&disks, device).ok()?;
+    let disks = disks::list().ok()?;
+    let disk = disks::find(&disks, device).ok()?;
     let found = held
         .state
         .systems

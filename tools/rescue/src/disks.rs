@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 pub mod gpt;
 mod health;
+pub mod links;
 pub mod look;
 pub mod lsblk;
 pub mod lvm;
