@@ -84,7 +84,8 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|warning| format!("Warning: {warning}"));
         let lines = status.three_lines().into_iter().chain(status.reach_lines());
-        let lines = lines.chain(warnings).chain(crate::mount::state::lines());
+        let lines = lines.chain(warnings).chain(work::lines());
+        let lines = lines.chain(crate::mount::state::lines());
         let lines: Vec<String> = lines.collect();
         output::lines(lines.iter().map(String::as_str))?;
     }

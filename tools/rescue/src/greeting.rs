@@ -1,7 +1,8 @@
-//! The three lines that greet whoever logs in: what the boot is doing, why, and what can be typed next.
+//! The three lines that greet whoever logs in: what the boot is doing, why, and what can be typed next; and one for each disk that is
+//! being worked on.
 
 use crate::control;
-use crate::output;
+use crate::{output, work};
 
 /// Prints them on standard output. Whoever logs in must get a shell even when PID 1 is in trouble, so nothing fails.
 pub fn print() {
@@ -9,10 +10,12 @@ pub fn print() {
     output::ignore(output::lines(lines.iter().map(String::as_str)));
 }
 
-/// The three lines, or why there are none.
+/// The lines, or why there are none.
 pub fn lines() -> Vec<String> {
-    match control::status() {
+    let mut lines = match control::status() {
         Ok(status) => status.three_lines().to_vec(),
         Err(error) => vec![format!("The state of the boot is not known: {error:#}.")],
-    }
+    };
+    lines.extend(work::lines());
+    lines
 }

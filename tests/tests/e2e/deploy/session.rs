@@ -39,6 +39,12 @@ fn a_deploy_goes_on_when_its_session_is_cut_and_nobody_starts_another() -> Resul
         "it does not name process {id}: {}",
         refused.errors()
     );
+    // Whoever logs in again is told.
+    let greeting = client.run(&["rescue", "status"])?.success()?.text();
+    ensure!(
+        greeting.contains(&format!("vda is being written by process {id}")),
+        "{greeting}"
+    );
     // Nor is the machine restarted by somebody who does not know.
     ended(&client.run(&["rescue", "reboot"])?, 1)?;
     let done = guest.wait_event("deploy.done", 120)?;

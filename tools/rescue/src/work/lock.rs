@@ -91,18 +91,39 @@ pub fn none_is_held() -> anyhow::Result<()> {
     none_is_held_in(&dir())
 }
 
+/// What is under way, a sentence each: who logs in again after a cut wants to know.
+pub fn lines() -> Vec<String> {
+    lines_in(&dir())
+}
+
+fn lines_in(dir: &Path) -> Vec<String> {
+    let line = |(device, Holder { id, purpose }): &(String, Holder)| {
+        let (done, log) = (purpose.participle(), purpose.log(device));
+        format!(
+            "{device} is being {done} by process {id}; how far: tail -f {}",
+            log.display()
+        )
+    };
+    all_held(dir).iter().map(line).collect()
+}
+
 fn none_is_held_in(dir: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(device) = name.strip_suffix(".lock") else {
-            continue;
-        };
-        if let Some(Holder { id, purpose }) = holder_in(dir, device) {
-            let done = purpose.participle();
-            bail!("{device} is being {done} by process {id}: wait for its end, or have it stop: kill {id}");
-        }
+    if let Some((device, Holder { id, purpose })) = all_held(dir).first() {
+        let done = purpose.participle();
+        bail!("{device} is being {done} by process {id}: wait for its end, or have it stop: kill {id}");
     }
     Ok(())
+}
+
+/// Each device that somebody has for themselves, by the name its lock has.
+fn all_held(dir: &Path) -> Vec<(String, Holder)> {
+    let held = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let device = name.strip_suffix(".lock")?;
+        Some((device.to_owned(), holder_in(dir, device)?))
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(held).collect()
 }
 
 /// Takes the number out of the lock of a repair that was asked to stop: whoever wants to restart the machine need not wait for a disk
@@ -202,6 +223,12 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains(&format!("kill {own}"))
+        );
+        let lines = lines_in(&dir);
+        assert!(
+            lines.len() == 1
+                && lines[0].starts_with(&format!("mapper-a is being repaired by process {own}; ")),
+            "{lines:?}"
         );
         for purpose in [Purpose::Repair, Purpose::Look] {
             let error = take_in(&dir, "/dev/mapper/a", purpose).unwrap_err().to_string();
