@@ -1,5 +1,7 @@
 //! `rescue`, `rescue help`: what can be typed, on one screen.
 
+use crate::output;
+
 /// The screen.
 pub const SCREEN: &str = "\
 rescue: repairs, unlocks and boots this machine
@@ -27,13 +29,43 @@ rescue: repairs, unlocks and boots this machine
 
 'rescue COMMAND --help' tells more. Exit codes: 0 done, 1 could not, 2 usage.";
 
+/// Columns of a terminal, less one: some wrap when the last is written.
+const COLUMNS: usize = 79;
+
+/// The help of a command with its long lines broken; what is to be typed stays whole.
+pub fn broken(text: &str) -> String {
+    let fits = |line: &str| line.chars().count() <= COLUMNS || line.trim_start().starts_with("$ ");
+    let lines = text.lines().flat_map(|line| match line.find(|c| c != ' ') {
+        _ if fits(line) => vec![line.to_owned()],
+        Some(0) | None => output::wrapped(line, COLUMNS, "Usage: ".len()),
+        Some(indent) => output::wrapped(line, COLUMNS, indent),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::SCREEN;
+    use super::*;
 
     #[test]
     fn it_fits_a_screen() {
         assert!(SCREEN.lines().count() <= 24);
         assert!(SCREEN.lines().all(|line| line.chars().count() <= 80));
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words_and_what_is_typed_is_not() {
+        let long = ["word"; 40].join(" ");
+        let text = format!("Usage: {long}\n\n  {long}\n  $ {long}\n  short");
+        let broken = broken(&text);
+        for line in broken.lines().filter(|line| !line.starts_with("  $ ")) {
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+            assert!(
+                line.is_empty() || line.starts_with("Usage:") || line.starts_with("  "),
+                "{line}"
+            );
+        }
+        assert!(broken.contains(&format!("\n  $ {long}\n")));
+        assert_eq!(broken.split_whitespace().count(), text.split_whitespace().count());
     }
 }

@@ -200,7 +200,7 @@ fn screen() -> anyhow::Result<ExitCode> {
 fn early(exit: &argh::EarlyExit, command: &str) -> anyhow::Result<ExitCode> {
     let said = exit.output.trim_end();
     if exit.status.is_ok() {
-        output::line(said)?;
+        output::line(&help::broken(said))?;
         return Ok(ExitCode::SUCCESS);
     }
     let known = Rescue::from_args(&["rescue"], &[command, "--help"]).is_err_and(|help| help.status.is_ok());

@@ -91,6 +91,27 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
+/// `text` in lines of at most `width`, all but the first indented. A longer word is left whole.
+pub fn wrapped(text: &str, width: usize, indent: usize) -> Vec<String> {
+    let start = text.chars().take_while(|c| *c == ' ').count();
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(start);
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
 /// Seconds since 1970 as `2025-05-08 14:13:17 UTC`.
 ///
 /// The days are counted in years that begin on the first of March, so that a leap day is the last (Howard Hinnant, "chrono-Compatible
@@ -118,7 +139,14 @@ pub fn date(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::date;
+    use super::{date, wrapped};
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        assert_eq!(wrapped("  one two three", 9, 4), ["  one two", "    three"]);
+        assert_eq!(wrapped("averyverylongword a", 5, 2), ["averyverylongword", "  a"]);
+        assert_eq!(wrapped("", 5, 2), [""]);
+    }
 
     #[test]
     fn days_are_those_of_the_calendar() {

@@ -52,7 +52,7 @@ pub fn broken(note: &str, width: usize) -> Vec<String> {
             None => (note.to_owned(), None),
         },
     };
-    let mut lines = super::table::wrapped(&words, width, 2);
+    let mut lines = crate::output::wrapped(&words, width, 2);
     lines.extend(command.map(|command| format!("  {command}")));
     lines
 }
