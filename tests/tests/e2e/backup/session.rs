@@ -1,18 +1,13 @@
 //! A session that is cut in the middle of a backup.
 
 use super::{MIB, PATH, World, sha256};
+use crate::world::worked_on;
 use anyhow::{Context, Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::guest::Client;
-use serde_json::Value;
 
 fn backed_up_by(client: &Client) -> Result<Option<u64>> {
-    let said = client.run(&["rescue", "disks", "--json"])?.success()?.text();
-    let disks: Value = serde_json::from_str(&said)?;
-    let found = disks
-        .as_array()
-        .and_then(|disks| disks.iter().find(|disk| disk["device"] == "/dev/vda"));
-    Ok(found.and_then(|disk| disk["backed_up_by"].as_u64()))
+    worked_on(client, "backed_up_by")
 }
 
 /// Halts the process that backs up as soon as there is one: otherwise it might be done before anybody looks.

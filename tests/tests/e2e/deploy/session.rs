@@ -1,21 +1,15 @@
 //! A session that is cut in the middle of a deploy, and one that is ended on purpose.
 
 use super::{MIB, URL, World, ended, unusable};
-use crate::world::sha256;
+use crate::world::{sha256, worked_on};
 use anyhow::{Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::fault_server::Fault;
 use lifeboot_tests::guest::Client;
-use serde_json::Value;
 use std::time::Duration;
 
 fn deployed_by(client: &Client) -> Result<Option<u64>> {
-    let said = client.run(&["rescue", "disks", "--json"])?.success()?.text();
-    let disks: Value = serde_json::from_str(&said)?;
-    let found = disks
-        .as_array()
-        .and_then(|disks| disks.iter().find(|disk| disk["device"] == "/dev/vda"));
-    Ok(found.and_then(|disk| disk["deployed_by"].as_u64()))
+    worked_on(client, "deployed_by")
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A session that is cut in the middle of a repair, and Ctrl-C.
 
-use super::{ends, json, of, start};
-use crate::world::pc;
+use super::{ends, start};
+use crate::world::{pc, worked_on};
 use anyhow::{Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::fixtures::disk::{Damage, Disks};
@@ -18,8 +18,7 @@ fn with_slow_repair(name: &str, disks: &Disks) -> Result<(Guest, Client)> {
 }
 
 fn is_repaired_by(client: &Client) -> Result<Option<u64>> {
-    let disks = json(client, &["rescue", "disks", "--json"])?;
-    Ok(of(&disks, "/dev/vda")?["repaired_by"].as_u64())
+    worked_on(client, "repaired_by")
 }
 
 #[test]
