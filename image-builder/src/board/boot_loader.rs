@@ -24,6 +24,10 @@ pub struct BootImg {
     pub limit_mb: u32,
     /// Who says so.
     pub limit_source: String,
+    /// Above so many millions of bytes somebody has seen it fail, but not everybody.
+    pub doubtful_mb: Option<u32>,
+    /// Who has.
+    pub doubtful_source: Option<String>,
     /// Written as `target-soc:` into boot.sig. Only firmware updates are known to look at it, so boards leave it out.
     pub target_soc: Option<String>,
     /// Overlays beside those that config.txt names, without `.dtbo`, each with its reason; carried where the source has them.

@@ -187,15 +187,25 @@ fn an_image_over_the_limit_is_refused_with_what_is_large_in_it() {
 }
 
 #[test]
-fn an_image_over_30_mb_is_built_with_a_warning() {
-    for (size, warned) in [(29_000_000, false), (30_000_000, true)] {
+fn an_image_over_a_doubtful_size_is_built_with_a_warning_where_the_board_knows_one() {
+    let board = include_str!("tiny-pi.toml");
+    let known = "limit-mb = 64\ndoubtful-mb = 30\ndoubtful-source = \"somebody said so\"";
+    let known = board.replace("limit-mb = 64", known);
+    for (board, size, warned) in [
+        (known.as_str(), 29_000_000, false),
+        (known.as_str(), 30_000_000, true),
+        (board, 30_000_000, false),
+    ] {
         let system = system();
+        system.file("config/tiny-pi.toml", board.as_bytes());
         // Nothing that a FAT file system would make smaller.
         system.file("root/usr/lib/raspi-firmware/start.elf", &vec![1; size]);
         let built = build(&system, &[]);
         assert_eq!(built.code, 0, "{}", built.err);
         assert_eq!(
-            built.err.contains("; over 30000000 a Pi 5 was reported"),
+            built
+                .err
+                .contains("; over 30000000 is doubtful: somebody said so\n"),
             warned,
             "{}",
             built.err

@@ -9,10 +9,7 @@ use crate::board::BootImg;
 use crate::output::Built;
 use crate::report::features;
 
-/// The lowest ceiling that was reported, for a Pi 5: raspberrypi/rpi-eeprom#619.
-const WARNING: usize = 30_000_000;
-
-/// Refuses an image that is over the board's limit; says which one is large.
+/// Refuses an image that is over the board's limit, and warns of one that somebody has seen fail; says what in it is large.
 pub fn check(built: &Built, board: &BootImg, files: &Files, size: usize) -> Result<()> {
     let limit = board.limit_mb as usize * 1_000_000;
     if size > limit {
@@ -23,9 +20,11 @@ pub fn check(built: &Built, board: &BootImg, files: &Files, size: usize) -> Resu
             contributors(built, files)
         );
     }
-    if size > WARNING {
+    let doubtful = board.doubtful_mb.map(|mb| mb as usize * 1_000_000);
+    if let Some(doubtful) = doubtful.filter(|doubtful| size > *doubtful) {
         eprintln!(
-            "boot.img: {size} bytes; over {WARNING} a Pi 5 was reported not to load it (raspberrypi/rpi-eeprom#619)\n{}",
+            "boot.img: {size} bytes; over {doubtful} is doubtful: {}\n{}",
+            board.doubtful_source.as_deref().unwrap_or("nobody says why"),
             contributors(built, files).trim_end()
         );
     }
