@@ -3,7 +3,7 @@
 use super::gpt::Gpt;
 use super::health::Verdict;
 use super::{Disk, PartOf, Standing, md};
-use crate::work::Purpose;
+use crate::work;
 
 /// Writes down what wants attention.
 pub fn add(disks: &mut [Disk]) {
@@ -63,16 +63,7 @@ const COMMANDS: [&str; 2] = ["mdadm", "vgchange"];
 fn of(disk: &Disk) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(disk.trouble.clone());
-    if let Some(id) = disk.repaired_by {
-        notes.push(format!("being repaired by process {id}"));
-    }
-    if let Some(id) = disk.deployed_by {
-        let log = Purpose::Deploy.log(&disk.device);
-        notes.push(format!(
-            "an image is being written to it by process {id}; how far: tail -f {}",
-            log.display()
-        ));
-    }
+    notes.extend(work::holder(&disk.device).map(|holder| holder.told(&disk.device)));
     notes.extend(disk.gpt.and_then(|state| partition_table(state, &disk.device)));
     notes.extend(
         disk.array

@@ -59,6 +59,18 @@ pub struct Holder {
     pub purpose: Purpose,
 }
 
+impl Holder {
+    /// `being written by process 159; how far: tail -f …`. What ends with its session has no log.
+    pub fn told(self, device: &str) -> String {
+        let text = format!("being {} by process {}", self.purpose.participle(), self.id);
+        let log = self.purpose.log(device);
+        match log.exists() {
+            true => format!("{text}; how far: tail -f {}", log.display()),
+            false => text,
+        }
+    }
+}
+
 /// Lasts until it is dropped, or this process dies.
 #[derive(Debug)]
 pub struct Lock {
@@ -97,13 +109,7 @@ pub fn lines() -> Vec<String> {
 }
 
 fn lines_in(dir: &Path) -> Vec<String> {
-    let line = |(device, Holder { id, purpose }): &(String, Holder)| {
-        let (done, log) = (purpose.participle(), purpose.log(device));
-        format!(
-            "{device} is being {done} by process {id}; how far: tail -f {}",
-            log.display()
-        )
-    };
+    let line = |(device, holder): &(String, Holder)| format!("{device} is {}", holder.told(device));
     all_held(dir).iter().map(line).collect()
 }
 
@@ -179,11 +185,7 @@ fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
 
 fn taken(dir: &Path, device: &str) -> String {
     match holder_in(dir, device) {
-        Some(Holder { id, purpose }) => format!(
-            "{device}: it is being {} by process {id}, whose log grows in {}",
-            purpose.participle(),
-            purpose.log(device).display()
-        ),
+        Some(holder) => format!("{device}: it is {}", holder.told(device)),
         None => format!("{device}: a 'rescue fsck' checks it at the moment"),
     }
 }
@@ -226,8 +228,7 @@ mod tests {
         );
         let lines = lines_in(&dir);
         assert!(
-            lines.len() == 1
-                && lines[0].starts_with(&format!("mapper-a is being repaired by process {own}; ")),
+            lines.len() == 1 && lines[0].starts_with(&format!("mapper-a is being repaired by process {own}")),
             "{lines:?}"
         );
         for purpose in [Purpose::Repair, Purpose::Look] {
