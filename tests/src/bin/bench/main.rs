@@ -8,7 +8,7 @@ mod deploy;
 mod fetch;
 mod ssh;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lifeboot_tests::artefacts::{
     Os, OsImage, Wanted, device_executable, image_builder, image_dir, keys_dir, prepare, target_dir,
     test_image,
@@ -76,6 +76,10 @@ fn main() -> ExitCode {
 type Row = (String, String, String);
 
 fn bench() -> Result<()> {
+    let subject = std::env::args().nth(1);
+    if !matches!(subject.as_deref(), None | Some("deploy" | "ssh")) {
+        bail!("usage: bench [deploy|ssh]");
+    }
     let boards = [Board::VirtArm64, Board::PcX86_64];
     prepare(&Wanted {
         boards: boards.into(),
@@ -86,7 +90,7 @@ fn bench() -> Result<()> {
             .collect(),
     })?;
     // One subject alone.
-    let alone = match std::env::args().nth(1).as_deref() {
+    let alone = match subject.as_deref() {
         Some("deploy") => Some(deploy::deploy(Board::PcX86_64)?),
         Some("ssh") => Some(ssh::rows(Board::PcX86_64)?),
         _ => None,
