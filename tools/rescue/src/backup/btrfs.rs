@@ -34,6 +34,12 @@ pub fn spare(disk: &(impl Bytes + ?Sized), place: Range<u64>, wanted: &mut Wante
     if fs.size > place.end - place.start {
         return Err("it is larger than what it is in".to_owned());
     }
+    for at in SUPERS.iter().filter(|at| **at + superblock::LENGTH <= fs.size) {
+        // Of a disk that lost a write the first may be an old one.
+        if fs.is_older_than(&bytes(disk, place.start + at, superblock::LENGTH)?) {
+            return Err(format!("its superblock is older than the one at byte {at}"));
+        }
+    }
     let mut spared = wanted.clone();
     spared.spare(place.start + RESERVED, place.start + fs.size);
     for at in SUPERS.iter().filter(|at| **at < fs.size) {

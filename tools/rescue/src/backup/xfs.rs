@@ -1,8 +1,9 @@
 //! Which blocks of an XFS are free, by the trees of free space that each of its groups has.
 //!
 //! Believed only of one whose log has nothing to replay (`log`), whose every block that is looked at has its checksum, its place and its owner
-//! right, and whose counters are those of the trees, group by group and in all. What a group keeps for its own trees to grow (its free list)
-//! counts as used. Source: the kernel's fs/xfs/libxfs/xfs_format.h.
+//! right, whose counters are those of the trees, group by group and in all, and whose two trees, by place and by size, list the same: a disk
+//! that lost a write may have an old block of one of them, which is right in itself. What a group keeps for its own trees to grow (its free
+//! list) counts as used. Source: the kernel's fs/xfs/libxfs/xfs_format.h.
 
 use super::origin::Bytes;
 use super::sums::crc32c;
@@ -16,8 +17,9 @@ mod superblock;
 
 /// A group's header of free space; behind the superblock of the group.
 const AGF: u64 = 0x5841_4746;
-/// A block of a tree of free space by place, with a checksum.
+/// A block of a tree of free space with a checksum: by place, by size.
 const BY_PLACE: u64 = 0x4142_3342;
+const BY_SIZE: u64 = 0x4142_3343;
 /// Bytes before the records of such a block.
 const HEAD: usize = 56;
 /// `XFS_BTREE_MAXLEVELS`.
@@ -39,24 +41,10 @@ pub fn spare(disk: &(impl Bytes + ?Sized), place: Range<u64>, wanted: &mut Wante
     let (mut blocks, mut free) = (0, 0);
     for number in 0..fs.groups {
         let group = Group::read(disk, place.start, &fs, number)?;
-        let mut walk = Walk {
-            fs: &fs,
-            group: &group,
-            start: place.start,
-            end: 0,
-            free: 0,
-            longest: 0,
-        };
-        walk.down(disk, group.root, group.levels, &mut |run| {
+        group.runs(disk, place.start, &fs, &mut |run| {
             let byte = |block: u64| place.start + (number * fs.group + block) * fs.block;
             spared.spare(byte(run.start), byte(run.end));
         })?;
-        if (walk.free, walk.longest) != (group.free, group.longest) {
-            return Err(format!(
-                "group {number} has {} free blocks and says {}",
-                walk.free, group.free
-            ));
-        }
         blocks += group.blocks;
         free += group.in_all;
     }
@@ -97,13 +85,22 @@ fn is_whole(bytes: &[u8], at: usize) -> bool {
     (!sum).to_le_bytes() == told
 }
 
+/// Where a tree begins.
+#[derive(Clone, Copy)]
+struct Root {
+    at: u64,
+    levels: u64,
+    /// What its blocks begin with.
+    magic: u64,
+}
+
 /// What a group says of its free space.
 struct Group {
     number: u64,
     blocks: u64,
-    root: u64,
-    levels: u64,
-    /// Blocks in its tree of free space.
+    by_place: Root,
+    by_size: Root,
+    /// Blocks in either tree.
     free: u64,
     longest: u64,
     /// With the free list and what its trees of free space occupy: what the superblock counts.
@@ -124,31 +121,82 @@ impl Group {
             return Err(format!("the header of group {number} is wrong"));
         }
         let last = number + 1 == fs.groups;
-        let (blocks, levels) = (says(12), says(28));
-        if !(blocks == fs.group || last && blocks < fs.group) || !(1..=LEVELS).contains(&levels) {
+        let blocks = says(12);
+        let (by_place, by_size) = (
+            Root {
+                at: says(16),
+                levels: says(28),
+                magic: BY_PLACE,
+            },
+            Root {
+                at: says(20),
+                levels: says(32),
+                magic: BY_SIZE,
+            },
+        );
+        let is_tree = |root: Root| (1..=LEVELS).contains(&root.levels);
+        if !(blocks == fs.group || last && blocks < fs.group) || !is_tree(by_place) || !is_tree(by_size) {
             return Err(format!("group {number} contradicts the superblock"));
         }
         Ok(Group {
             number,
             blocks,
-            root: says(16),
-            levels,
+            by_place,
+            by_size,
             free: says(52),
             longest: says(56),
             in_all: says(52) + says(48) + says(60),
         })
     }
+
+    /// Tells `found` of what both trees say is free.
+    fn runs(
+        &self,
+        disk: &(impl Bytes + ?Sized),
+        start: u64,
+        fs: &Super,
+        found: &mut dyn FnMut(Range<u64>),
+    ) -> Result<(), String> {
+        let walk = |root: Root, found: &mut dyn FnMut(Range<u64>)| {
+            let mut walk = Walk {
+                fs,
+                group: self,
+                root,
+                start,
+                next: (0, 0),
+                free: 0,
+                longest: 0,
+                sum: 0,
+            };
+            walk.down(disk, root.at, root.levels, found).map(|()| walk)
+        };
+        let (by_place, by_size) = (walk(self.by_place, found)?, walk(self.by_size, &mut |_| ())?);
+        let number = self.number;
+        if (by_place.free, by_place.longest) != (self.free, self.longest) {
+            return Err(format!(
+                "group {number} has {} free blocks and says {}",
+                by_place.free, self.free
+            ));
+        }
+        match (by_place.free, by_place.sum) == (by_size.free, by_size.sum) {
+            true => Ok(()),
+            false => Err(format!("the two lists of free blocks of group {number} differ")),
+        }
+    }
 }
 
-/// A walk through the free space of a group, from its first block to its last.
+/// A walk through the free space of a group, in the order of a tree.
 struct Walk<'w> {
     fs: &'w Super,
     group: &'w Group,
+    root: Root,
     start: u64,
-    /// Behind the last run that was seen; the next must begin later.
-    end: u64,
+    /// What the next run must not come before: a place, or a size and a place.
+    next: (u64, u64),
     free: u64,
     longest: u64,
+    /// By which the runs are known again, whatever their order.
+    sum: u64,
 }
 
 impl Walk<'_> {
@@ -169,7 +217,7 @@ impl Walk<'_> {
             _ => (8, room / 12),
         };
         // Without free space the root alone is left, and empty.
-        if count > most || count == 0 && (levels > 1 || at != self.group.root) {
+        if count > most || count == 0 && (levels > 1 || at != self.root.at) {
             return Err(self.odd());
         }
         for index in 0..count {
@@ -183,10 +231,15 @@ impl Walk<'_> {
                 field(&bytes, HEAD + index * record + 4, 4),
             );
             let run = from..from + length;
-            if length == 0 || from < self.end || run.end > self.group.blocks || self.is_fixed(&run) {
+            let (order, next) = match self.root.magic {
+                BY_PLACE => ((from, 0), (run.end + 1, 0)),
+                _ => ((length, from), (length, from + 1)),
+            };
+            if length == 0 || order < self.next || run.end > self.group.blocks || self.is_fixed(&run) {
                 return Err(self.odd());
             }
-            self.end = run.end + 1;
+            self.next = next;
+            self.sum = self.sum.wrapping_add(mixed(from << 32 | length));
             self.free += length;
             self.longest = self.longest.max(length);
             found(run);
@@ -202,7 +255,7 @@ impl Walk<'_> {
         let byte = (number * fs.group + at) * fs.block;
         let length = usize::try_from(fs.block).unwrap_or(0);
         let bytes = disk.bytes(self.start + byte, length).map_err(unread)?;
-        let sound = field(&bytes, 0, 4) == BY_PLACE
+        let sound = field(&bytes, 0, 4) == self.root.magic
             && field(&bytes, 4, 2) == level
             && field(&bytes, 16, 8) == byte / 512
             && bytes.get(32..48) == Some(&fs.uuid[..])
@@ -231,6 +284,13 @@ impl Walk<'_> {
             self.group.number
         )
     }
+}
+
+/// Another number for each; numbers that are alike become ones that are not (the finalizer of SplitMix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ number >> 31
 }
 
 #[cfg(test)]

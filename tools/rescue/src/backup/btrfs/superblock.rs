@@ -27,6 +27,8 @@ pub struct Super {
     pub node: u64,
     /// What every block of a tree has in it.
     pub id: Vec<u8>,
+    /// What every superblock of it has in it.
+    fs_id: Vec<u8>,
     /// The number of this device.
     pub device: u64,
     pub root: Tree,
@@ -87,6 +89,7 @@ impl Super {
             sector,
             node,
             id: id.to_vec(),
+            fs_id: bytes.get(32..48).unwrap_or_default().to_vec(),
             device: says(201, 8),
             root: Tree {
                 owner: ROOTS,
@@ -102,5 +105,13 @@ impl Super {
             },
             system_chunks: system.to_vec(),
         })
+    }
+
+    /// Whether `other` is a later superblock of the same file system.
+    pub fn is_older_than(&self, other: &[u8]) -> bool {
+        other.get(64..72) == Some(MAGIC)
+            && other.get(32..48) == Some(&self.fs_id[..])
+            && is_whole(other)
+            && field(other, 72, 8) > self.root.generation
     }
 }

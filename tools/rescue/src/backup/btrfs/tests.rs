@@ -166,6 +166,25 @@ fn what_is_not_certain_spares_nothing() {
 }
 
 #[test]
+fn a_superblock_with_a_later_copy_is_not_believed() {
+    let dir = Dir::new("btrfs-later");
+    let mut disk = made(&dir, &[]);
+    let second = SUPERS[1];
+    let of_second = (second, superblock::LENGTH);
+    let generation = field(&disk, (START + second) as usize + 72, 8);
+    let mut told = |generation: u64| refusal(&mut disk, (second + 72, &generation.to_le_bytes()), of_second);
+    assert!(told(generation).is_ok() && told(generation - 1).is_ok());
+    let why = told(generation + 1).unwrap_err();
+    assert!(why.contains("older than the one at byte 67108864"), "{why}");
+    // One that was there before the file system was made, and one that is damaged, say nothing of it.
+    let place = (START + second) as usize;
+    disk[place + 72] ^= 0x40;
+    assert!(survey(&disk).is_ok());
+    disk[place + 32] ^= 1;
+    assert!(refusal(&mut disk, (second + 73, &[9]), of_second).is_ok());
+}
+
+#[test]
 fn an_extent_that_is_missing_or_too_long_is_noticed_by_the_counters() {
     let dir = Dir::new("btrfs-extents");
     let mut disk = made(&dir, &[]);

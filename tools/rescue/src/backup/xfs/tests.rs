@@ -96,7 +96,7 @@ fn what_is_not_certain_spares_nothing() {
     })
     .unwrap();
     let group = Group::read(disk.as_slice(), START, &fs, 0).unwrap();
-    let (head, tree) = (fs.sector as u64, group.root * fs.block);
+    let (head, tree) = (fs.sector as u64, group.by_place.at * fs.block);
     let of_super = (0, fs.sector, 224);
     let of_group = (head, fs.sector, 216);
     let of_tree = (tree, fs.block as usize, 52);
@@ -118,6 +118,9 @@ fn what_is_not_certain_spares_nothing() {
         ((head + 31, &[0]), of_group, "contradicts the superblock"),
         ((head + 31, &[2]), of_group, "list of free blocks"),
         ((head + 16, &[9]), of_group, "list of free blocks"),
+        ((head + 35, &[0]), of_group, "contradicts the superblock"),
+        ((head + 35, &[2]), of_group, "list of free blocks"),
+        ((head + 20, &[9]), of_group, "list of free blocks"),
         ((tree + 51, &[1]), of_tree, "list of free blocks"),
         ((tree + 56, &[9]), of_tree, "list of free blocks"),
         // The first block of the group is said to be free.
@@ -139,6 +142,32 @@ fn what_is_not_certain_spares_nothing() {
     assert_eq!(wanted, Wanted::all(disk.len() as u64));
     for cut in [0, 300, 5000, 20 * MIB] {
         assert!(survey(&disk[..(START + cut) as usize]).is_err());
+    }
+}
+
+#[test]
+fn an_old_block_of_one_list_that_fits_every_counter_spares_nothing() {
+    let dir = Dir::new("xfs-lost-write");
+    let mut disk = made(&dir, &[]);
+    let fs = Super::parse(&disk[START as usize..][..512], |length| {
+        Ok(disk[START as usize..][..length].to_vec())
+    })
+    .unwrap();
+    let group = Group::read(disk.as_slice(), START, &fs, 0).unwrap();
+    for root in [group.by_place, group.by_size] {
+        assert_eq!(root.levels, 1);
+        let tree = root.at * fs.block;
+        let record = (START + tree) as usize + HEAD;
+        let from = field(&disk, record, 4);
+        let of_tree = (tree, fs.block as usize, 52);
+        let told = |disk: &mut [u8], from: u64| {
+            let from = u32::try_from(from).unwrap().to_be_bytes();
+            refusal(disk, (tree + HEAD as u64, &from), of_tree)
+        };
+        assert!(told(&mut disk, from).is_ok());
+        // The run is as long as it was, and begins with a block that somebody uses.
+        let why = told(&mut disk, from - 1).unwrap_err();
+        assert!(why.contains("differ"), "{why}");
     }
 }
 
