@@ -139,20 +139,18 @@ fn in_place(options: &Backup, place: Place) -> anyhow::Result<ExitCode> {
         output::complain(&format!("rescue: {what}"));
         return Ok(ExitCode::from(2));
     }
+    if place == Place::Elsewhere && !options.dry_run && !to_stdout {
+        return work::start(&MANNER, &options.words());
+    }
     let target = Target::parse(&options.target, &plan)?;
     let device = Device::find(&options.device, None)?;
     if let Some(refusal) = in_use::refusal(&device)? {
         bail!(refusal);
     }
-    let lock = match options.dry_run {
+    let _lock = match options.dry_run {
         true => None,
         false => Some(work::take(&device.disk.device, Purpose::Backup)?),
     };
-    if place == Place::Elsewhere && lock.is_some() && !to_stdout {
-        // The process there takes it.
-        drop(lock);
-        return work::start(&MANNER, &options.words());
-    }
     if place == Place::Here {
         work::keep_log(
             Purpose::Backup,

@@ -109,6 +109,11 @@ fn in_place(options: &Deploy, place: Place) -> anyhow::Result<ExitCode> {
     if options.bmap_sha256.is_some() && options.bmap.is_none() {
         return usage("--bmap-sha256 is of a bmap: give --bmap");
     }
+    let elsewhere = place == Place::Elsewhere && !options.dry_run && options.source != STDIN;
+    if elsewhere && options.yes {
+        // Nobody is to be asked, so the process there looks at everything, and nothing is looked at twice.
+        return work::start(&MANNER, &worker::words(options));
+    }
     let source = Source::parse(&options.source, options.signature.as_deref(), &plan)?;
     let target = Target::find(&options.device, plan.key_partition.as_ref())?;
     let lock = match options.dry_run {
@@ -137,7 +142,7 @@ fn in_place(options: &Deploy, place: Place) -> anyhow::Result<ExitCode> {
     {
         return usage(&what);
     }
-    if place == Place::Elsewhere && !options.dry_run && !source.is_stdin() {
+    if elsewhere {
         // The process there takes it.
         drop(lock);
         return work::start(&MANNER, &worker::words(options));
