@@ -1,6 +1,6 @@
 //! `rescue deploy`, which checks and reads back, beside a pipe that does neither, in the same guest.
 
-use super::{Row, bring_programs, median_of, timed};
+use super::{Row, bring_programs, by_turns, timed};
 use anyhow::{Context, Result};
 use lifeboot_tests::artefacts::Os;
 use lifeboot_tests::fault_server::FaultServer;
@@ -42,8 +42,7 @@ pub fn deploy(board: Board) -> Result<Vec<Row>> {
             "sh -c 'chroot /c curl -s -f {url} | chroot /c {unpack} | dd of=/dev/vda bs=4M iflag=fullblock oflag=direct && sync'"
         );
         let ours = format!("rescue deploy --yes --sha256 {digest} {url} /dev/vda");
-        let pipe = median_of(|| timed(&client, &pipe))?;
-        let ours = median_of(|| timed(&client, &ours))?;
+        let (ours, pipe) = by_turns(|| timed(&client, &ours), || timed(&client, &pipe))?;
         rows.push((
             format!(
                 "{}: deploy of {} MB, {format}, checked and read back",

@@ -1,6 +1,6 @@
 //! Fetching an OS image with its check, beside curl, which throws the bytes away.
 
-use super::{OS, Row, bring_programs, median_of, serve, timed};
+use super::{OS, Row, bring_programs, by_turns, serve, timed};
 use anyhow::{Context, Result};
 use lifeboot_tests::artefacts::Os;
 use lifeboot_tests::fault_server::FaultServer;
@@ -16,13 +16,9 @@ pub fn fetch(board: Board) -> Result<Row> {
     let client = guest.wait_ssh(Peer::Rescue, 240)?;
     bring_programs(board, &client, "curl")?;
     let url = server.url(OS);
-    let curl = median_of(|| {
-        timed(
-            &client,
-            &format!("chroot /c /usr/bin/curl -s -f -o /dev/null {url}"),
-        )
-    })?;
-    let ours = median_of(|| timed(&client, &format!("rescue fetch {url}")))?;
+    let curl = format!("chroot /c /usr/bin/curl -s -f -o /dev/null {url}");
+    let ours = format!("rescue fetch {url}");
+    let (ours, curl) = by_turns(|| timed(&client, &ours), || timed(&client, &curl))?;
     guest.passed()?;
     Ok((
         format!("{}: fetch with verification, {:.0} MB", board.name(), bytes / 1e6),

@@ -1,6 +1,6 @@
 //! Our ssh server beside Debian's OpenSSH server, in the same guest, to the same client, turn by turn.
 
-use super::{RUNS, Row, bring_programs};
+use super::{Row, bring_programs, by_turns};
 use anyhow::{Context, Result, ensure};
 use lifeboot_tests::guest::{Board, Client, Guest, Peer};
 use std::fs::File;
@@ -45,7 +45,7 @@ pub fn rows(board: Board) -> Result<Vec<Row>> {
     file.write_all(&vec![0; BYTES]).context("zeros")?;
     let mut rows = Vec::new();
     for (name, measure) in [("to the guest", up as Measure), ("from the guest", down)] {
-        let (our_rate, their_rate) = medians(|client| measure(client, &zeros), &ours, &theirs)?;
+        let (our_rate, their_rate) = by_turns(|| measure(&ours, &zeros), || measure(&theirs, &zeros))?;
         rows.push((
             format!("{}: ssh {name}, {} MB", board.name(), BYTES >> 20),
             format!(
@@ -66,18 +66,6 @@ pub fn rows(board: Board) -> Result<Vec<Row>> {
 }
 
 type Measure = fn(&Client, &Path) -> Result<f64>;
-
-/// The medians of both, measured turn by turn so that a busy moment of the host meets both.
-fn medians(measure: impl Fn(&Client) -> Result<f64>, ours: &Client, theirs: &Client) -> Result<(f64, f64)> {
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        one.push(measure(ours)?);
-        two.push(measure(theirs)?);
-    }
-    one.sort_by(f64::total_cmp);
-    two.sort_by(f64::total_cmp);
-    Ok((one[RUNS / 2], two[RUNS / 2]))
-}
 
 /// MB/s into the guest.
 fn up(client: &Client, zeros: &Path) -> Result<f64> {
