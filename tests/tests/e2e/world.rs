@@ -140,11 +140,14 @@ pub fn reached_pi(guest: &mut Guest, model: &str) -> Result<(Client, String)> {
     Ok((client, events))
 }
 
-/// The process that has /dev/vda for itself, by what `rescue disks` calls it: `repaired_by`, `deployed_by`, `backed_up_by`.
-pub fn worked_on(client: &Client, by: &str) -> Result<Option<u64>> {
+/// The process that has /dev/vda for itself and for that: `repair`, `deploy`, `backup`.
+pub fn worked_on(client: &Client, purpose: &str) -> Result<Option<u64>> {
     let said = client.run(&["rescue", "disks", "--json"])?.success()?.text();
     let disks: serde_json::Value = serde_json::from_str(&said).with_context(|| said.clone())?;
     let mut disks = disks.as_array().into_iter().flatten();
     let disk = disks.find(|disk| disk["device"] == "/dev/vda");
-    Ok(disk.context("no /dev/vda")?[by].as_u64())
+    let holder = &disk.context("no /dev/vda")?["holder"];
+    Ok(holder["process"]
+        .as_u64()
+        .filter(|_| holder["purpose"] == purpose))
 }

@@ -7,7 +7,7 @@
 //! `health` how they feel, `notes` what to do about it, `table` how it is shown; `sysfs` what drivers tell.
 
 use crate::output;
-use crate::work::{self, Holder, Purpose};
+use crate::work::{self, Holder};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use serde::Serialize;
@@ -94,12 +94,8 @@ pub struct Disk {
     pub health: Option<health::Health>,
     /// Why not more is known.
     pub trouble: Option<String>,
-    /// The process that repairs it.
-    pub repaired_by: Option<u32>,
-    /// The process that writes an image to it.
-    pub deployed_by: Option<u32>,
-    /// The process that reads it into an image.
-    pub backed_up_by: Option<u32>,
+    /// Who repairs, writes or reads it and lets nobody else.
+    pub holder: Option<Holder>,
     /// What wants attention, and what helps.
     pub notes: Vec<String>,
     /// The device it is a part of.
@@ -253,13 +249,7 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
     md::relate(&mut disks);
     lvm::relate(&mut disks);
     for disk in &mut disks {
-        if let Some(Holder { id, purpose }) = work::holder(&disk.device) {
-            match purpose {
-                Purpose::Deploy => disk.deployed_by = Some(id),
-                Purpose::Backup => disk.backed_up_by = Some(id),
-                Purpose::Look | Purpose::Repair => disk.repaired_by = Some(id),
-            }
-        }
+        disk.holder = work::holder(&disk.device);
         if disk.depth == 0 {
             disk.health = health::cheap(disk);
         }

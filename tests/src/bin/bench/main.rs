@@ -91,7 +91,13 @@ fn bench() -> Result<()> {
     })?;
     // One subject alone.
     let alone = match subject.as_deref() {
-        Some("deploy") => Some(deploy::deploy(Board::PcX86_64)?),
+        Some("deploy") => {
+            let both = boards
+                .map(deploy::deploy)
+                .into_iter()
+                .collect::<Result<Vec<_>>>()?;
+            Some(both.concat())
+        }
         Some("ssh") => Some(ssh::rows(Board::PcX86_64)?),
         _ => None,
     };

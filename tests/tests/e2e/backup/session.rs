@@ -7,7 +7,7 @@ use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::guest::Client;
 
 fn backed_up_by(client: &Client) -> Result<Option<u64>> {
-    worked_on(client, "backed_up_by")
+    worked_on(client, "backup")
 }
 
 /// Halts the process that backs up as soon as there is one: otherwise it might be done before anybody looks.

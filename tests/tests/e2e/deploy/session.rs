@@ -9,7 +9,7 @@ use lifeboot_tests::guest::Client;
 use std::time::Duration;
 
 fn deployed_by(client: &Client) -> Result<Option<u64>> {
-    worked_on(client, "deployed_by")
+    worked_on(client, "deploy")
 }
 
 #[test]

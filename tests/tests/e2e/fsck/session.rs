@@ -18,7 +18,7 @@ fn with_slow_repair(name: &str, disks: &Disks) -> Result<(Guest, Client)> {
 }
 
 fn is_repaired_by(client: &Client) -> Result<Option<u64>> {
-    worked_on(client, "repaired_by")
+    worked_on(client, "repair")
 }
 
 #[test]

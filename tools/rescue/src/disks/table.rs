@@ -159,15 +159,10 @@ fn state(disk: &Disk) -> String {
     if disk.trouble.is_some() {
         says.push("in trouble".to_owned());
     }
-    if disk.repaired_by.is_some() {
-        says.push("being repaired".to_owned());
-    }
-    if disk.deployed_by.is_some() {
-        says.push("being written".to_owned());
-    }
-    if disk.backed_up_by.is_some() {
-        says.push("being read".to_owned());
-    }
+    says.extend(
+        disk.holder
+            .map(|holder| format!("being {}", holder.purpose.participle())),
+    );
     match disk.mounted.as_slice() {
         [] => {}
         [swap] if swap == "[SWAP]" => says.push("used as swap".to_owned()),

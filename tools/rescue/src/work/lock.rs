@@ -2,6 +2,7 @@
 
 use crate::control;
 use anyhow::{Context as _, bail};
+use serde::Serialize;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// What a device is locked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// Others may look too.
     Look,
@@ -42,7 +44,8 @@ impl Purpose {
         control::run_dir().join("log").join(name)
     }
 
-    fn participle(self) -> &'static str {
+    /// `being written`
+    pub fn participle(self) -> &'static str {
         match self {
             Purpose::Look => "looked at",
             Purpose::Repair => "repaired",
@@ -53,8 +56,9 @@ impl Purpose {
 }
 
 /// A process that has a device for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Holder {
+    #[serde(rename = "process")]
     pub id: u32,
     pub purpose: Purpose,
 }

@@ -149,3 +149,21 @@ fn runs_are_as_long_as_they_can_be() {
         [(GRAIN * 3, GRAIN * 3 + 512, true)]
     );
 }
+
+#[test]
+fn zeros_and_sums_see_every_byte_also_of_what_is_no_whole_word() {
+    for len in [1, 7, 8, 15, 16, 17, 4099] {
+        let zeros = vec![0; len];
+        assert!(is_zero(&zeros), "{len}");
+        for at in [0, len / 2, len - 1] {
+            let mut one = zeros.clone();
+            one[at] = 0x80;
+            assert!(!is_zero(&one), "{len}: {at}");
+            assert_ne!(sum(&one), sum(&zeros), "{len}: {at}");
+        }
+        assert_ne!(sum(&zeros), sum(&zeros[1..]), "{len}");
+    }
+    // A disk that gives another block's bytes.
+    let two = [[1; 512], [2; 512]];
+    assert_ne!(sum(two.as_flattened()), sum([two[1], two[0]].as_flattened()));
+}
