@@ -185,8 +185,8 @@ impl Shown {
 }
 
 fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
-    write!(terminal, "Please press Enter for a shell. ")?;
-    terminal.flush()?;
+    // A line of its own: what the boot and the kernel say next begins another.
+    writeln!(terminal, "Please press Enter for a shell.")?;
     let fd = terminal.try_clone()?;
     let quiet = Quiet::new(fd.as_fd(), TypedAhead::ThrownAway)?;
     loop {
@@ -194,7 +194,6 @@ fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
             Some(b'\n' | b'\r') => {
                 // Whoever knows that a shell comes types on.
                 quiet.keep_typed();
-                writeln!(terminal)?;
                 return Ok(Next::Shell);
             }
             Some(_) => {}
