@@ -3,7 +3,8 @@
 use crate::world::{BOOT, FULL_BOOT, pc};
 use anyhow::{Context, Result, ensure};
 use lifeboot_contract::status::Phase;
-use lifeboot_tests::artefacts::tiny_os;
+use lifeboot_tests::artefacts::{test_image, tiny_os};
+use lifeboot_tests::cpio;
 use lifeboot_tests::fixtures::disk::{self, Damage, Disks, PASSPHRASE};
 use lifeboot_tests::fixtures::luks;
 use lifeboot_tests::guest::{Board, Client, Disk, GuestBuilder, Peer};
@@ -101,6 +102,52 @@ fn while_the_stick_with_the_key_is_missing_the_passphrase_is_asked_for_and_plugg
     guest.wait_event("mount.unlocked", 60)?;
     guest.wait_event("tiny.up", FULL_BOOT)?;
     guest.passed()
+}
+
+/// A second archive behind the image's, as a boot loader that is given two files puts it.
+fn with_file(disks: &Disks, path: &str, content: &[u8]) -> Result<PathBuf> {
+    let mut initrd = std::fs::read(test_image(Board::PcX86_64)?.initrd).context("initramfs")?;
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    let mut archive = cpio::Writer::default();
+    archive.file(path, 0o400, content);
+    initrd.extend(archive.finish());
+    let longer = disks.dir().join("initramfs");
+    std::fs::write(&longer, initrd).context("initramfs")?;
+    Ok(longer)
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_key_file_in_the_initramfs_unlocks_and_another_one_leaves_the_question() -> Result<()> {
+    for (name, other) in [
+        ("key in the initramfs", false),
+        ("wrong key in the initramfs", true),
+    ] {
+        let disks = Disks::new("key-inside")?;
+        let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
+        let key = key(&disks)?;
+        luks::add_key(&volume, None, &key)?;
+        let mut content = std::fs::read(&key).context("key file")?;
+        content.extend(other.then_some(b'x'));
+        let mut guest = pc(name)
+            .memory_mb(448)
+            .initrd(with_file(&disks, "disk.key", &content)?)
+            .disk(Disk::raw(&volume))
+            .word(format!("root=LABEL={}", luks::LABEL))
+            .word(format!("rd.luks.uuid={}", disk::luks_uuid(&volume)?))
+            .word("rd.luks.key=/disk.key")
+            .word("rw")
+            .boot()?;
+        if other {
+            let failed = guest.wait_event("unlock.key", BOOT)?;
+            ensure!(failed.str("key").contains("/disk.key"), "{failed:?}");
+            guest.wait_console("Passphrase for /dev/vda", BOOT)?;
+        } else {
+            guest.wait_event("tiny.up", FULL_BOOT)?;
+        }
+        guest.passed()?;
+    }
+    Ok(())
 }
 
 #[test]
