@@ -6,8 +6,9 @@
 //! the one thread of the server that would be the end of every session. So each read and write is done in another thread,
 //! where it can wait; that there is something to do is asked without the lock.
 
-use super::pump::Source;
+use super::pump::{Source, exact};
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -16,6 +17,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
+
+/// What the kernel keeps of a program's output, see pipe(7): fewer and larger pieces go the way through the other thread.
+const PIPE: usize = 64 << 10;
 
 /// Where a program's output comes from.
 #[derive(Debug)]
@@ -65,22 +69,16 @@ async fn elsewhere<T: Send + 'static>(
 
 impl Source for Outlet {
     /// Dropped before it is done, what was read may be lost.
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    async fn read(&mut self) -> io::Result<Bytes> {
         loop {
             let mut ready = self.0.readable().await?;
-            let mut piece = vec![0; buf.len()];
-            let read = elsewhere(&self.0, move |fd| {
-                let count = rustix::io::read(fd, &mut piece)?;
-                piece.truncate(count);
+            let read = elsewhere(&self.0, |fd| {
+                let mut piece = Vec::with_capacity(PIPE);
+                rustix::io::read(fd, spare_capacity(&mut piece))?;
                 Ok(piece)
             });
             match read.await {
-                Ok(piece) => {
-                    if let Some(start) = buf.get_mut(..piece.len()) {
-                        start.copy_from_slice(&piece);
-                    }
-                    return Ok(piece.len());
-                }
+                Ok(piece) => return Ok(exact(piece)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

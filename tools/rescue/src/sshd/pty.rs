@@ -1,6 +1,9 @@
 //! A pseudo-terminal: its size, its modes as the client asked for them, and its master side as bytes.
 
+use super::pump::exact;
+use bytes::Bytes;
 use russh::Pty;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
@@ -12,6 +15,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// Bytes read from a terminal at a time: the kernel keeps no more.
+const SCREENFUL: usize = 4 << 10;
 
 /// What the client asked for in `pty-req`.
 #[derive(Debug, Clone)]
@@ -105,18 +111,19 @@ impl Master {
         rustix::termios::tcgetpgrp(&self.fd).ok()
     }
 
-    /// Reads what the programs wrote; 0 when the last of them has closed the terminal.
+    /// Reads what the programs wrote; nothing when the last of them has closed the terminal.
     ///
     /// # Errors
     /// As the kernel says.
-    pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self
-            .fd
-            .async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buf)?))
-            .await;
-        match read {
+    pub async fn read(&self) -> io::Result<Bytes> {
+        let read = |fd: &OwnedFd| {
+            let mut piece = Vec::with_capacity(SCREENFUL);
+            rustix::io::read(fd, spare_capacity(&mut piece))?;
+            Ok(exact(piece))
+        };
+        match self.fd.async_io(Interest::READABLE, read).await {
             // What Linux says on the master of a terminal that nobody has open.
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(0),
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(Bytes::new()),
             other => other,
         }
     }

@@ -14,22 +14,30 @@ use tokio::time::{sleep, timeout};
 /// How long output may be silent after the program's end before it is taken for complete.
 pub const GRACE: Duration = Duration::from_millis(700);
 
-/// Bytes read at a time.
+/// Bytes read from a connection at a time.
 const CHUNK: usize = 32 << 10;
 
 /// What output comes from.
 pub trait Source {
-    /// Some bytes; 0 at the end.
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
+    /// Some bytes; none at the end.
+    async fn read(&mut self) -> io::Result<Bytes>;
 }
 
 /// A pipe or a socket.
 pub struct Pipe<R>(pub R);
 
 impl<R: AsyncRead + Unpin> Source for Pipe<R> {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).await
+    async fn read(&mut self) -> io::Result<Bytes> {
+        let mut piece = Vec::with_capacity(CHUNK);
+        self.0.read_buf(&mut piece).await?;
+        Ok(exact(piece))
     }
+}
+
+/// Without the room that was left: a line of output may wait long for the client's window.
+pub fn exact(mut piece: Vec<u8>) -> Bytes {
+    piece.shrink_to_fit();
+    piece.into()
 }
 
 /// The way out to the other side, by a server's messages or a client's.
@@ -49,28 +57,22 @@ impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> Out<'_, M> {
     /// The source's. When the client is gone that is no error: nobody is left to be told.
     pub async fn pump(&self, mut source: impl Source, extended: Option<u32>) -> io::Result<()> {
         let mut end = self.end.clone();
-        let mut buffer = vec![0; CHUNK];
         loop {
-            let read = {
-                let mut reading = pin!(source.read(&mut buffer));
+            let data = {
+                let mut reading = pin!(source.read());
                 let early = tokio::select! {
                     biased;
                     read = &mut reading => Some(read),
                     () = ended(&mut end) => None,
                 };
                 match early {
-                    Some(read) => read,
+                    Some(read) => read?,
                     None => match timeout(GRACE, reading).await {
-                        Ok(read) => read,
+                        Ok(read) => read?,
                         Err(_) => return Ok(()),
                     },
                 }
             };
-            let count = read?;
-            let data = buffer
-                .get(..count)
-                .map(Bytes::copy_from_slice)
-                .unwrap_or_default();
             if data.is_empty() || self.send(data, extended).await.is_err() {
                 return Ok(());
             }

@@ -12,6 +12,7 @@ use super::input::{Input, MOST_INPUT, Room};
 use super::pipes::Inlet;
 use super::pty::{Master, Size};
 use super::pump::{GRACE, Out, Source};
+use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use std::io;
@@ -200,8 +201,8 @@ async fn tell_end(write: &ChannelWriteHalf<Msg>, handle: &Handle, status: &io::R
 struct Terminal<'a>(&'a Master);
 
 impl Source for Terminal<'_> {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).await
+    async fn read(&mut self) -> io::Result<Bytes> {
+        self.0.read().await
     }
 }
 
