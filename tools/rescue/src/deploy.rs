@@ -21,6 +21,7 @@ use medium::Medium;
 use report::Report;
 use source::Source;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -120,7 +121,11 @@ fn in_place(options: &Deploy, place: Place) -> anyhow::Result<ExitCode> {
         true => None,
         false => Some(work::take(&target.disk.device, Work::Deploy)?),
     };
-    if let Some(refusal) = target.refusal() {
+    let is_source = |device: &str| {
+        let number = std::fs::metadata(device).map(|meta| meta.rdev()).ok();
+        number.is_some() && number == source.block_device()
+    };
+    if let Some(refusal) = target.refusal().or_else(|| target.overlap(is_source)) {
         bail!(refusal);
     }
     if let Some(refusal) = options.size.and_then(|size| target.too_small(size)) {

@@ -50,6 +50,18 @@ fn a_disk_that_is_mounted_or_too_small_and_a_question_that_nobody_hears_are_refu
             outcome.errors()
         );
     }
+    // What is read would be overwritten; a source on another disk is none of that.
+    for (source, device, status, says) in [
+        ("/dev/vdb", "/dev/vdb", 1, "it is the source too"),
+        ("- </dev/vdb", "/dev/vdb", 1, "it is the source too"),
+        ("/dev/vdb", "/dev/vda", 0, "Would"),
+    ] {
+        let line = format!("rescue deploy --dry-run --no-verify {source} {device}");
+        let outcome = client.run(&[&line])?;
+        ended(&outcome, status)?;
+        let said = format!("{}{}", outcome.text(), outcome.errors());
+        ensure!(said.contains(says), "{line}: it says {said}");
+    }
     guest.passed()?;
     for (path, before) in all.iter().zip(before) {
         ensure!(sha256(path)? == before, "{} was written to", path.display());

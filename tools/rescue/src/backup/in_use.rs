@@ -85,6 +85,7 @@ mod tests {
         Device {
             disk: disks[0].clone(),
             inside: disks[1..].to_vec(),
+            around: Vec::new(),
             model: None,
             serial: None,
             read_only: false,

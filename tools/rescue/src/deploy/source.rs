@@ -11,7 +11,9 @@ use lifeboot_init::report::{Reporter, Sink};
 use lifeboot_init::stage::fetch::{self, Limits, Saved};
 use lifeboot_init::stage::verify::TrustedKeys;
 use std::fs::File;
-use std::io::{self, Read as _, stdin};
+use std::io::{self, Read as _, Seek as _, SeekFrom, stdin};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,6 +67,18 @@ impl Source {
         matches!(self, Source::Stdin { .. })
     }
 
+    /// The number of the block device that it is, if it is one.
+    pub fn block_device(&self) -> Option<u64> {
+        let meta = match self {
+            Source::Url(_) => return None,
+            Source::File { path, .. } => path.metadata().ok()?,
+            Source::Stdin { .. } => File::from(stdin().as_fd().try_clone_to_owned().ok()?)
+                .metadata()
+                .ok()?,
+        };
+        meta.file_type().is_block_device().then(|| meta.rdev())
+    }
+
     /// Whether it can be checked first and written afterwards.
     pub fn can_be_read_twice(&self) -> bool {
         match self {
@@ -94,7 +108,10 @@ impl Source {
                 let name = path.display().to_string();
                 let mut file = File::open(path).with_context(|| name.clone())?;
                 let meta = file.metadata().with_context(|| name.clone())?;
-                let total = meta.is_file().then_some(meta.len());
+                let total = match meta.file_type().is_block_device() {
+                    true => Some(length(&mut file).with_context(|| name.clone())?),
+                    false => meta.is_file().then_some(meta.len()),
+                };
                 let text = match plan.verify {
                     Verify::Required => Some(read_signature(signature)?),
                     _ => None,
@@ -147,6 +164,13 @@ pub fn trusted_keys(note: impl FnMut(&str)) -> TrustedKeys {
     let (keys, notes) = TrustedKeys::load(Path::new(TRUSTED_KEYS));
     notes.iter().map(String::as_str).for_each(note);
     keys
+}
+
+/// Bytes of a disk, which its metadata does not tell.
+fn length(disk: &mut File) -> io::Result<u64> {
+    let length = disk.seek(SeekFrom::End(0))?;
+    disk.rewind()?;
+    Ok(length)
 }
 
 fn read_signature(path: &Path) -> anyhow::Result<String> {

@@ -16,6 +16,8 @@ pub struct Target {
     pub serial: Option<String>,
     /// What is on it: partitions, what is opened from them.
     pub inside: Vec<Disk>,
+    /// What it is a part of: the disk of a partition, the partition of a volume on it.
+    pub around: Vec<String>,
     /// Whether the kernel lets nobody write to it.
     pub read_only: bool,
     /// Devices of which it, or a partition of it, is a part.
@@ -59,8 +61,23 @@ impl Target {
                 .flat_map(|part| sysfs::devices(&sysfs::dir(&part.device).join("holders")))
                 .collect(),
             has_keys,
+            around: around(&disks, &disk),
             inside,
             disk,
+        })
+    }
+
+    /// Why it cannot be written from the block device that `is_source` knows: what is read would be overwritten first.
+    pub fn overlap(&self, is_source: impl Fn(&str) -> bool) -> Option<String> {
+        let device = &self.disk.device;
+        let inside = self.inside.iter().map(|part| &part.device);
+        let mut related = std::iter::once(device).chain(inside).chain(&self.around);
+        let source = related.find(|other| is_source(other))?;
+        Some(match source == device {
+            true => format!("{device}: it is the source too"),
+            false => {
+                format!("{device}: the source, {source}, lies on the same disk and would be overwritten")
+            }
         })
     }
 
@@ -136,6 +153,18 @@ fn within(disks: &[Disk], device: &str) -> Vec<Disk> {
     inside
 }
 
+/// What `disk` lies in, the nearest first.
+fn around(disks: &[Disk], disk: &Disk) -> Vec<String> {
+    let parent = |of: &Disk| {
+        disks
+            .iter()
+            .find(|other| Some(&other.device) == of.parent.as_ref())
+    };
+    std::iter::successors(parent(disk), |one| parent(one))
+        .map(|one| one.device.clone())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +174,7 @@ mod tests {
         let disk = disks[0].clone();
         Target {
             inside: within(&disks, &disk.device),
+            around: around(&disks, &disk),
             model: disk.model.clone(),
             serial: Some("QM0001".to_owned()),
             read_only: false,
@@ -188,6 +218,23 @@ mod tests {
         let mut locked = idle();
         locked.read_only = true;
         assert!(locked.refusal().unwrap().contains("read-only"));
+    }
+
+    #[test]
+    fn a_source_on_the_same_disk_is_refused_and_one_on_another_disk_is_not() {
+        let overlap = |target: &Target, source: &str| target.overlap(|device| device == source);
+        let whole = target();
+        for source in ["/dev/vda", "/dev/vda1", "/dev/mapper/luks-u-2"] {
+            assert!(overlap(&whole, source).unwrap().contains("source"), "{source}");
+        }
+        assert_eq!(overlap(&whole, "/dev/vdb"), None);
+        let disks = crate::disks::tests::seen();
+        let mut inner = target();
+        inner.disk = disks::find(&disks, "/dev/mapper/luks-u-2").unwrap().clone();
+        inner.inside.clear();
+        inner.around = around(&disks, &inner.disk);
+        assert!(overlap(&inner, "/dev/vda").is_some());
+        assert_eq!(overlap(&inner, "/dev/vda1"), None, "its neighbour");
     }
 
     #[test]
