@@ -221,42 +221,59 @@ fn mount_device(
         options.read_only = true;
     }
     let source = Path::new(device);
-    let mut attempts = 0;
+    let mut dropped = Vec::new();
+    let mut why = None;
     loop {
-        attempts += 1;
         let wanted = Wanted {
             fs,
             source,
             options: &options,
         };
         match quietly(&wanted) {
-            Ok(mount) => return Ok((mount, options)),
-            Err(Refused::WriteProtected) if attempts < 4 => {
+            Ok(mount) => {
+                notes.extend(why.map(|why| {
+                    let words = dropped.join(",");
+                    format!("{device} is mounted without {words} of its fstab: {why}")
+                }));
+                return Ok((mount, options));
+            }
+            Err(Refused::WriteProtected) if !options.read_only => {
                 notes.push(format!("{device} is mounted read-only: it is write-protected"));
                 options.read_only = true;
             }
-            // An option of another kernel keeps nobody from the data.
-            Err(refused @ (Refused::Option(..) | Refused::Kernel(_)))
-                if attempts < 4 && has_extras(&options) =>
-            {
-                let before = options.shown();
-                options.own.retain(|(key, _)| is_essential(key));
-                notes.push(format!(
-                    "{device} is mounted without the options {before} of its fstab: {refused}"
-                ));
+            Err(refused) => {
+                let more = drop_refused(&mut options, &refused);
+                if more.is_empty() {
+                    bail!(refused);
+                }
+                dropped.extend(more);
+                why.get_or_insert(refused);
             }
-            Err(refused) => bail!(refused),
         }
     }
+}
+
+/// An option of another kernel keeps nobody from the data: takes away the one that was refused, or, where it was not said which, all
+/// that can be done without. Returns those.
+fn drop_refused(options: &mut Options, refused: &Refused) -> Vec<String> {
+    let is_meant = |key: &str| match refused {
+        Refused::Option(named, _) => super::os_release::tame(key) == *named,
+        Refused::Kernel(_) => true,
+        Refused::NoDriver(_) | Refused::WriteProtected => false,
+    };
+    let dropped = options
+        .own
+        .extract_if(.., |(key, _)| is_meant(key) && !is_essential(key));
+    let word = |(key, value): (String, Option<String>)| match value {
+        Some(value) => format!("{key}={value}"),
+        None => key,
+    };
+    dropped.map(|own| super::os_release::tame(&word(own))).collect()
 }
 
 /// Options without which something else would be mounted, or written to.
 fn is_essential(key: &str) -> bool {
     ["subvol", "subvolid", "noload", "norecovery", "rescue", "degraded"].contains(&key)
-}
-
-fn has_extras(options: &Options) -> bool {
-    options.own.iter().any(|(key, _)| !is_essential(key))
 }
 
 /// Mounts; where nothing is to be written, the device refuses writes meanwhile, since ext4 cleans up after a crash even when it is mounted
@@ -313,8 +330,24 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_what_is_mounted_is_never_dropped() {
-        assert!(has_extras(&Options::parse("subvol=@,compress=zstd")));
-        assert!(!has_extras(&Options::parse("subvol=@,noatime")));
+    fn of_options_only_what_was_refused_is_dropped_and_never_what_decides_what_is_mounted() {
+        let drop = |refused: Refused| {
+            let mut options = Options::parse("subvol=@home,uid=1000,umask=077,nosuchopt");
+            let dropped = drop_refused(&mut options, &refused);
+            (dropped, options.shown())
+        };
+        let option = |key: &str| Refused::Option(key.to_owned(), String::new());
+        assert_eq!(
+            drop(option("nosuchopt")),
+            (
+                vec!["nosuchopt".to_owned()],
+                "rw,subvol=@home,uid=1000,umask=077".to_owned()
+            )
+        );
+        assert!(drop(option("subvol")).0.is_empty());
+        // It was not said which.
+        let (dropped, left) = drop(Refused::Kernel("Invalid argument".to_owned()));
+        assert_eq!((dropped.len(), left.as_str()), (3, "rw,subvol=@home"));
+        assert!(drop(Refused::WriteProtected).0.is_empty());
     }
 }
