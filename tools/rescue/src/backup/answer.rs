@@ -41,10 +41,15 @@ impl Answer {
     pub fn read_final(source: &mut impl Read) -> io::Result<Answer> {
         loop {
             let answer = Answer::read(source)?;
-            if answer.status >= 200 {
+            if !answer.is_interim() {
                 return Ok(answer);
             }
         }
+    }
+
+    /// Whether the answer itself is still to come (RFC 9110, 15.2).
+    pub fn is_interim(&self) -> bool {
+        self.status < 200
     }
 
     fn parse(head: &str) -> io::Result<Answer> {

@@ -5,14 +5,13 @@
 //! everything again is the caller's to decide. Source: RFC 9110 and 9112.
 
 use super::answer::Answer;
-use anyhow::{Context as _, anyhow};
-use lifeboot_init::stage::fetch::{Limits, Url, shown, tls};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
-use std::time::Duration;
+use anyhow::anyhow;
+use lifeboot_init::stage::fetch::{Limits, Url, shown};
+use std::io::{self, ErrorKind, Write};
+use std::time::{Duration, Instant};
+use wire::Wire;
+
+mod wire;
 
 /// How long a server is given to say whether it wants it at all; one that does not know the question says nothing.
 const ASKED: Duration = Duration::from_secs(3);
@@ -68,11 +67,6 @@ pub struct Upload {
     pub trouble: Option<Trouble>,
 }
 
-enum Wire {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
 impl Upload {
     /// Connects and asks; of `length` bytes, or of as many as will come.
     pub fn begin(url: &Url, method: Method, length: Option<u64>, limits: &Limits) -> Result<Upload, Trouble> {
@@ -90,12 +84,17 @@ impl Upload {
         let cut = |error: io::Error| Trouble::Cut(anyhow!(error).context(shown(url)));
         upload.wire.write_all(head.as_bytes()).map_err(cut)?;
         upload.wire.flush().map_err(cut)?;
-        upload.wire.patience(ASKED).map_err(cut)?;
-        match Answer::read(&mut upload.wire) {
-            Ok(answer) if answer.status == 100 => {}
-            Ok(answer) => return Err(upload.answered(&answer)),
-            Err(error) if is_silence(&error) => {}
-            Err(error) => return Err(cut(error)),
+        let asked = Instant::now();
+        // Interim answers other than the one that is waited for may come before it.
+        while let Some(left) = ASKED.checked_sub(asked.elapsed()).filter(|left| !left.is_zero()) {
+            upload.wire.patience(left).map_err(cut)?;
+            match Answer::read(&mut upload.wire) {
+                Ok(answer) if answer.status == 100 => break,
+                Ok(answer) if answer.is_interim() => {}
+                Ok(answer) => return Err(upload.answered(&answer)),
+                Err(error) if is_silence(&error) => break,
+                Err(error) => return Err(cut(error)),
+            }
         }
         upload.wire.patience(STALL).map_err(cut)?;
         Ok(upload)
@@ -181,13 +180,22 @@ impl Upload {
         Ok(())
     }
 
-    /// Whether the server has said something already.
+    /// Whether the server has given its answer already. One that comes late to the question, or says that it is at work, is none.
     fn look(&mut self) -> io::Result<()> {
         match self.wire.has_something() {
-            Ok(false) => Ok(()),
-            Ok(true) => self.hear(ErrorKind::ConnectionReset.into()),
-            Err(error) => self.hear(error),
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => return self.hear(error),
         }
+        self.wire.patience(ASKED)?;
+        let trouble = match Answer::read(&mut self.wire) {
+            Ok(answer) if answer.is_interim() => return self.wire.patience(STALL),
+            Ok(answer) => self.answered(&answer),
+            Err(error) if error.kind() == ErrorKind::InvalidData => self.cut(error),
+            Err(_) => self.cut(ErrorKind::ConnectionReset.into()),
+        };
+        self.trouble = Some(trouble);
+        Err(ErrorKind::ConnectionReset.into())
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -288,107 +296,6 @@ fn base64(bytes: &[u8]) -> String {
 
 fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-impl Wire {
-    fn connect(url: &Url, limits: &Limits) -> Result<Wire, Trouble> {
-        let host = url
-            .host_str()
-            .unwrap_or_default()
-            .trim_matches(['[', ']'])
-            .to_owned();
-        let port = url.port_or_known_default().unwrap_or(80);
-        let cut = |error: io::Error| Trouble::Cut(anyhow!(error).context(format!("{host}:{port}")));
-        let stream = dial(&host, port, limits.connect).map_err(cut)?;
-        stream.set_write_timeout(Some(STALL)).map_err(cut)?;
-        stream.set_nodelay(true).map_err(cut)?;
-        if url.scheme() != "https" {
-            return Ok(Wire::Plain(stream));
-        }
-        let secure = || -> anyhow::Result<Wire> {
-            let config = tls(limits, url).map_err(|failure| anyhow!(failure.to_string()))?;
-            let name = ServerName::try_from(host.clone()).with_context(|| host.clone())?;
-            let session = ClientConnection::new(Arc::new(config), name).context("TLS")?;
-            Ok(Wire::Tls(Box::new(StreamOwned::new(session, stream))))
-        };
-        secure().map_err(Trouble::Final)
-    }
-
-    /// Whether there is something to read, be it the end.
-    fn has_something(&mut self) -> io::Result<bool> {
-        self.socket().set_nonblocking(true)?;
-        let seen = self.socket().peek(&mut [0]);
-        let seen = match self {
-            // What is there may be the protocol's own.
-            Wire::Tls(stream) if seen.as_ref().is_ok_and(|count| *count > 0) => stream
-                .conn
-                .read_tls(&mut stream.sock)
-                .and_then(|_| stream.conn.process_new_packets().map_err(io::Error::other))
-                .map(|state| usize::from(state.plaintext_bytes_to_read() > 0))
-                .and_then(|count| {
-                    if count > 0 {
-                        Ok(count)
-                    } else {
-                        Err(ErrorKind::WouldBlock.into())
-                    }
-                }),
-            _ => seen,
-        };
-        self.socket().set_nonblocking(false)?;
-        match seen {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// How long the next answer may take.
-    fn patience(&self, patience: Duration) -> io::Result<()> {
-        self.socket().set_read_timeout(Some(patience))
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Wire::Plain(stream) => stream,
-            Wire::Tls(stream) => &stream.sock,
-        }
-    }
-}
-
-fn dial(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, "no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Wire::Plain(stream) => stream.read(buffer),
-            Wire::Tls(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Wire::Plain(stream) => stream.write(bytes),
-            Wire::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Wire::Plain(stream) => stream.flush(),
-            Wire::Tls(stream) => stream.flush(),
-        }
-    }
 }
 
 #[cfg(test)]

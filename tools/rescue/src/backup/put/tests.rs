@@ -1,6 +1,6 @@
 use super::*;
-use std::io::BufRead as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, Read as _};
+use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 /// A server for one connection; returns the head of the request and what came of its body.
@@ -152,6 +152,51 @@ fn what_is_said_in_the_middle_ends_it_whatever_it_is() {
         let (again, said) = trouble::<()>(Err(upload.trouble.take().unwrap()));
         assert!(!again && said.contains(says), "{said}");
         drop(upload);
+        server.join().unwrap();
+    }
+}
+
+/// More than any socket holds, so that it is still being sent when something is said.
+const LARGE: usize = 20 << 20;
+
+#[test]
+fn an_interim_answer_ends_nothing_whenever_it_comes_and_a_final_one_does() {
+    for (before, late, said) in [
+        ("103 Early Hints\r\nLink: </a>\r\n", false, "102 Processing"),
+        (
+            "102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n",
+            false,
+            "100 Continue",
+        ),
+        ("", true, "100 Continue"),
+        ("", true, "403 Forbidden"),
+    ] {
+        let (url, server) = server(move |mut stream, head| {
+            head();
+            if late {
+                std::thread::sleep(ASKED + Duration::from_millis(500));
+            } else {
+                write!(stream, "HTTP/1.1 {before}\r\n").unwrap();
+                stream.read_exact(&mut [0; 70_000]).unwrap();
+            }
+            write!(stream, "HTTP/1.1 {said}\r\n\r\n").unwrap();
+            // It goes on taking, as some do.
+            let left = LARGE - if late { 0 } else { 70_000 };
+            let taken = io::copy(
+                &mut stream.try_clone().unwrap().take(left as u64),
+                &mut io::sink(),
+            );
+            if taken.is_ok_and(|taken| taken == left as u64) {
+                stream.write_all(b"HTTP/1.1 201 Created\r\n\r\n").unwrap();
+            }
+        });
+        let sent = send(&url, Some(LARGE as u64), &vec![1; LARGE]);
+        if said.starts_with('1') {
+            assert_eq!(sent.map_err(Trouble::into_error).unwrap(), 201, "{before} {said}");
+        } else {
+            let (again, words) = trouble(sent);
+            assert!(!again && words.contains("403 Forbidden, after"), "{words}");
+        }
         server.join().unwrap();
     }
 }
