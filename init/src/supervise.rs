@@ -117,7 +117,7 @@ impl Init {
         let whole = plan::completeness(Path::new("/"));
         let mut plan = plan::run(Path::new("/"));
         if !whole.is_complete() {
-            plan.refuse(whole.describe());
+            plan.refuse(whole.describe() + &mounts::when_full(Path::new("/")));
         }
         let stored = plan::store(&plan);
         let mut init = Init::with(plan);

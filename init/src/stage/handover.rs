@@ -24,6 +24,9 @@ mod secrets;
 /// What moves into the new root, in this order.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
 
+/// What is emptied: the initramfs, and what may have a file system of its own in it, see `supervise::mounts`.
+const SWEPT: [&str; 3] = ["/", "/root", "/tmp"];
+
 /// Executes the real init. Returns only if that failed, with everything as it was before.
 pub fn run(root: &ReadyRoot, reporter: &Reporter) -> Failure {
     match attempt(root, reporter) {
@@ -166,17 +169,19 @@ fn call_off(mut sweeper: ChildStdin) -> std::io::Result<()> {
 
 /// The helper: waits, then deletes every file of the initramfs but the kernel's modules.
 ///
-/// Only files on the very file system this process was started on are touched; mounts below it are not entered.
+/// Only files of [`SWEPT`] on the very file systems that lie there are touched; mounts below are not entered.
 pub fn free_initramfs() -> u8 {
     let mut told = Vec::new();
     match std::io::stdin().read_to_end(&mut told) {
         Ok(0) => {}
         _ => return 1,
     }
-    let Ok(device) = fs::metadata("/").map(|meta| meta.dev()) else {
-        return 1;
-    };
-    sweep(Path::new("/"), device, 0);
+    for place in SWEPT.map(Path::new) {
+        let Ok(device) = fs::metadata(place).map(|meta| meta.dev()) else {
+            return 1;
+        };
+        sweep(place, device, 0);
+    }
     0
 }
 

@@ -1,9 +1,9 @@
 //! What PID 1 mounts before anything else, as a table, and what it unmounts after everything else.
 
 use crate::report::unheeded;
-use rustix::mount::{MountFlags as Flags, UnmountFlags, mount_remount, unmount};
+use rustix::mount::{MountFlags as Flags, UnmountFlags, mount_bind, mount_remount, unmount};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use sys_mount::{Mount, MountFlags};
 
@@ -45,16 +45,30 @@ fn table() -> [Entry; 6] {
             kind: "tmpfs",
             target: "/dev/shm",
             flags: MountFlags::NOSUID | MountFlags::NODEV,
-            data: "mode=1777",
+            data: "mode=1777,size=5%",
         },
         Entry {
             kind: "tmpfs",
             target: "/run",
             flags: MountFlags::NOSUID | MountFlags::NODEV,
-            data: "mode=0755,size=25%",
+            data: "mode=0755,size=20%",
         },
     ]
 }
+
+/// What the files that people make may take of the memory, where nothing else limits them. With the limits of the table and an unpacked
+/// image there is memory left for processes even when all of these are full: a kernel that finds none panics.
+const SCRATCH: &str = "mode=0700,size=40%";
+/// Where people put files, and who may.
+const PLACES: [(&str, u32); 2] = [("/root", 0o700), ("/tmp", 0o1777)];
+/// RAMFS_MAGIC of the kernel's include/uapi/linux/magic.h.
+const RAMFS: rustix::fs::FsWord = 0x8584_58F6;
+
+/// Bytes; with less left, something that was unpacked found no room.
+const FULL: u64 = 1 << 20;
+
+/// Seconds from a kernel panic to the restart, where `panic=` does not say: nobody is there to press a button.
+const PANIC_SECONDS: &str = "10";
 
 /// Links that programs expect in /dev and the kernel does not make.
 const LINKS: [(&str, &str); 4] = [
@@ -92,6 +106,12 @@ pub(super) fn basic() -> Vec<String> {
             trouble.push(format!("{dir}: {error}"));
         }
     }
+    if let Err(error) = limit_files() {
+        trouble.push(format!("a limit for files in /tmp and /root: {error}"));
+    }
+    if let Err(error) = restart_after_panic() {
+        trouble.push(format!("/proc/sys/kernel/panic: {error}"));
+    }
     // Until a lease, ip= or lifeboot.hostname= says better.
     if rustix::system::uname().nodename().to_bytes() == b"(none)"
         && let Err(error) = rustix::system::sethostname(b"lifeboot")
@@ -102,6 +122,55 @@ pub(super) fn basic() -> Vec<String> {
         trouble.push(format!("/proc/sys/kernel/printk: {error}"));
     }
     trouble
+}
+
+/// With `root=` on the command line the kernel unpacks the initramfs into a ramfs, which has no limit, and without it into a tmpfs of half the
+/// memory (`init_rootfs` in the kernel's init/do_mounts.c). Then one tmpfs with a limit takes the files of all [`PLACES`].
+fn limit_files() -> std::io::Result<()> {
+    if rustix::fs::statfs("/")?.f_type != RAMFS {
+        return Ok(());
+    }
+    let limited = "/tmp";
+    Mount::builder()
+        .fstype("tmpfs")
+        .flags(MountFlags::NOSUID | MountFlags::NODEV)
+        .data(SCRATCH)
+        .mount("tmpfs", limited)?;
+    for (place, mode) in PLACES {
+        let own = Path::new(limited).join(place.trim_start_matches('/'));
+        fs::create_dir(&own)?;
+        fs::set_permissions(&own, fs::Permissions::from_mode(mode))?;
+        // The last hides the whole of it.
+        mount_bind(&own, place)?;
+    }
+    Ok(())
+}
+
+/// Whether there was no room for the whole initramfs, as the end of a sentence about what is missing of it; a ramfs is never full.
+pub(super) fn when_full(root: &Path) -> String {
+    let Ok(found) = rustix::fs::statvfs(root) else {
+        return String::new();
+    };
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    said_of(bytes(found.f_blocks), bytes(found.f_bavail))
+}
+
+fn said_of(size: u64, left: u64) -> String {
+    if size == 0 || left >= FULL {
+        return String::new();
+    }
+    let megabytes = size / 1_000_000;
+    format!(
+        "; it does not fit: unpacked it may have {megabytes} MB here, half of the memory, and more memory or an image with fewer features helps"
+    )
+}
+
+fn restart_after_panic() -> std::io::Result<()> {
+    let said = fs::read_to_string("/proc/cmdline")?;
+    if said.split_whitespace().any(|word| word.starts_with("panic=")) {
+        return Ok(());
+    }
+    fs::write("/proc/sys/kernel/panic", PANIC_SECONDS)
 }
 
 /// Keeps the kernel's chatter from the consoles, unless `loglevel=`, `quiet` or `debug` chose a level: all of them move it away from its default, 7.
@@ -191,6 +260,13 @@ tmpfs /mnt2 tmpfs rw 0 0
     fn what_the_next_system_stands_on_stays_and_what_people_mounted_does_not() {
         let beside = of_disks(TABLE, &["/sysroot", "/run/lifeboot"]);
         assert_eq!(beside, ["/mnt", "/mnt/boot", "/mnt/dev", "/mnt/proc", "/my disk"]);
+    }
+
+    #[test]
+    fn what_did_not_fit_is_said_where_it_is_full_and_has_a_limit() {
+        assert!(said_of(96_000_000, FULL - 1).contains("96 MB"));
+        assert_eq!(said_of(96_000_000, FULL), "");
+        assert_eq!(said_of(0, 0), "", "a ramfs");
     }
 
     #[test]

@@ -51,6 +51,38 @@ fn each_child_that_is_killed_is_started_again() -> Result<()> {
     guest.passed()
 }
 
+/// With `root=` the kernel gives the initramfs a file system without a limit, and without one half of the memory.
+#[test]
+fn files_that_fill_the_memory_are_refused_and_the_machine_is_reached_after_that() -> Result<()> {
+    for (name, words) in [
+        ("full without root=", &["panic=3"][..]),
+        ("full with root=", &["root=LABEL=none"]),
+    ] {
+        let mut builder = pc(name);
+        for word in words {
+            builder = builder.word(*word);
+        }
+        let mut guest = builder.boot()?;
+        let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+        for place in ["/tmp", "/root", "/run", "/dev/shm"] {
+            let outcome = client.run(&[&format!("dd if=/dev/zero of={place}/fill bs=1M")])?;
+            ensure!(
+                outcome.status == Some(1) && outcome.errors().contains("No space left"),
+                "{name}: {place}: {}",
+                outcome.errors()
+            );
+        }
+        let panic = guest
+            .wait_ssh(Peer::Rescue, BOOT)?
+            .run(&["cat /proc/sys/kernel/panic"])?;
+        let seconds = if words.contains(&"panic=3") { "3" } else { "10" };
+        ensure!(panic.text().trim() == seconds, "{name}: {}", panic.text());
+        client.run(&["rescue status"])?.success()?;
+        guest.passed()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_fork_bomb_of_zombies_leaves_none() -> Result<()> {
     let (guest, client) = rescue("zombies")?;
