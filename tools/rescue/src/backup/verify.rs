@@ -52,7 +52,16 @@ pub fn verify(
         progress: Arc::clone(progress),
         running: None,
     };
-    let given = source.give(&plan, &mut comparison, progress);
+    let given = source
+        .give(&plan, &mut comparison, progress)
+        .map_err(|error| match target {
+            // A fetch names what it fetches by its last word alone.
+            Target::Url(_) => error.context(target.name()),
+            _ => error,
+        });
+    if !comparison.has_begun() {
+        return given.and_then(|_| Err(anyhow!("it is empty")));
+    }
     // What the thread found is the better reason.
     let compared = comparison.finish(given.is_ok());
     match (given, compared) {
@@ -75,9 +84,13 @@ struct Comparison {
 }
 
 impl Comparison {
+    fn has_begun(&self) -> bool {
+        self.running.is_some()
+    }
+
     fn finish(&mut self, whole: bool) -> anyhow::Result<()> {
         let Some((sender, thread)) = self.running.take() else {
-            bail!("it is empty");
+            return Ok(());
         };
         // One that has ended early says why.
         let _taken = match whole {
@@ -95,9 +108,7 @@ impl Comparison {
 
 impl Sink for Comparison {
     fn begin(&mut self, total: Option<u64>) -> io::Result<()> {
-        if self.running.is_some() {
-            drop(self.finish(false));
-        }
+        drop(self.finish(false));
         self.came = 0;
         self.progress.begin("verifying", total);
         let (sender, receiver) = pipe::new();
@@ -139,3 +150,6 @@ fn compare(format: Format, receiver: pipe::Receiver, sums: &[u64], size: u64) ->
         false => bail!("the image has not the {size} bytes of the disk"),
     }
 }
+
+#[cfg(test)]
+mod tests;
