@@ -74,26 +74,78 @@ pub fn cmdline(text: &str) -> String {
     words.join(" ")
 }
 
-/// Takes user and password, and what follows a question mark, out of every URL in a text.
-pub fn urls(text: &str) -> String {
+/// A line of the kernel's log: its own command line, and `KEY=VALUE` wherever else it stands.
+pub fn log_line(text: &str) -> String {
+    if let Some((before, line)) = text.split_once("ommand line: ") {
+        return format!("{before}ommand line: {}", cmdline(line));
+    }
     let mut out = String::new();
     let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
+    while let Some((before, value)) = rest.split_once('=') {
         out.push_str(before);
-        let end = after
-            .find(|c: char| c.is_whitespace() || "\"'<>|,;".contains(c))
-            .unwrap_or(after.len());
-        let (url, tail) = after.split_at(end);
-        let host_end = url.find(['/', '?', '#']).unwrap_or(url.len());
-        let (authority, path) = url.split_at(host_end);
+        out.push('=');
+        rest = value;
+        let key_at = before.rfind(|c: char| c.is_whitespace() || "\"'([{,;".contains(c));
+        let (lead, key) = before.split_at(key_at.map_or(0, |at| at + 1));
+        if is_secret(key) {
+            out.push_str(MARK);
+            // Words the kernel does not know, and init's environment, stand without the quotes of their values.
+            let unquoted = text.contains("ommand line parameters") || lead.ends_with("    ");
+            rest = after_value(value, unquoted);
+        }
+    }
+    out.push_str(rest);
+    urls(&out)
+}
+
+/// What follows the value of a `KEY=VALUE` in a line of the kernel's log. Where an unquoted one has blanks, nobody sees its end.
+fn after_value(value: &str, unquoted: bool) -> &str {
+    let end = match value.chars().next() {
+        _ if unquoted => value.find("\", will be passed"),
+        Some(quote @ ('"' | '\'')) => value.match_indices(quote).nth(1).map(|(at, _)| at + 1),
+        _ => value.find(char::is_whitespace),
+    };
+    end.and_then(|end| value.get(end..)).unwrap_or_default()
+}
+
+/// What ends an URL in a text. RFC 3986 lets passwords and queries have quotes, commas, semicolons and colons.
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || "\"<>".contains(c)
+}
+
+/// Takes user and password, and what follows a question mark, out of every URL in a text.
+pub fn urls(text: &str) -> String {
+    let text = queries(text);
+    let mut parts = text.split("://");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| ends_url(c) || "/?#".contains(c));
+        let (authority, path) = part.split_at(end.unwrap_or(part.len()));
+        out.push_str("://");
         match authority.rsplit_once('@') {
             Some((_, host)) => out.push_str(&format!("{MARK}@{host}")),
             None => out.push_str(authority),
         }
-        match path.split_once('?') {
-            Some((path, _)) => out.push_str(&format!("{path}?{MARK}")),
-            None => out.push_str(path),
+        out.push_str(path);
+    }
+    out
+}
+
+/// Takes what follows a question mark out of every URL in a text, but not the sentence's own punctuation at its end.
+fn queries(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at);
+        let (url, tail) = url.split_at(url.find(ends_url).unwrap_or(url.len()));
+        out.push_str(before);
+        match url.split_once('?') {
+            Some((path, query)) => {
+                let kept = query.trim_end_matches(|c: char| "'|,;:.)".contains(c)).len();
+                let punctuation = query.get(kept..).unwrap_or_default();
+                out.push_str(&format!("{path}?{MARK}{punctuation}"));
+            }
+            None => out.push_str(url),
         }
         rest = tail;
     }
@@ -172,10 +224,45 @@ mod tests {
             ),
             ("http://h/a@b", "http://h/a@b"),
             ("http://p@ss@h/", "http://(cut)@h/"),
+            ("get http://bob:s3,c;r'e|t@h:80/x", "get http://(cut)@h:80/x"),
+            ("http://h/x?a=1,b;c'd: 404", "http://h/x?(cut): 404"),
+            ("http://h/a,b?token=t", "http://h/a,b?(cut)"),
+            ("http://a:b@h/,ftp://c:d@h", "http://(cut)@h/,ftp://(cut)@h"),
+            ("\"http://a:b@h\": c@d", "\"http://(cut)@h\": c@d"),
             ("no url: me@host", "no url: me@host"),
             ("://", "://"),
         ] {
             assert_eq!(urls(text), cut);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_logs_of_a_secret_parameter_is_cut_in_every_line() {
+        for (line, cut) in [
+            (
+                "Unknown kernel command line parameters \"dns=10.0.2.99 wifi_password=a b c=d\", will be passed to user space.",
+                "Unknown kernel command line parameters \"dns=10.0.2.99 wifi_password=(cut)\", will be passed to user space.",
+            ),
+            ("    wifi_password=a b", "    wifi_password=(cut)"),
+            ("    wifi_country=a b", "    wifi_country=a b"),
+            (
+                "<6>[    0.1]     wifi_password=a b",
+                "<6>[    0.1]     wifi_password=(cut)",
+            ),
+            ("ap: psk=12345678 channel=6", "ap: psk=(cut) channel=6"),
+            ("ap: psk=\"1234 5678\" channel=6", "ap: psk=(cut) channel=6"),
+            (
+                "ap: (psk='1234 5678') root=http://a:b@h/",
+                "ap: (psk=(cut)) root=http://(cut)@h/",
+            ),
+            ("psk=\"1234 5678", "psk=(cut)"),
+            ("eth0: link up, flow=rx/tx", "eth0: link up, flow=rx/tx"),
+            (
+                "Kernel command line: quiet psk=\"a b\"",
+                "Kernel command line: quiet psk=(cut)",
+            ),
+        ] {
+            assert_eq!(log_line(line), cut);
         }
     }
 

@@ -88,12 +88,7 @@ fn record(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let (head, text) = text.split_once(';')?;
     let microseconds: u64 = head.split(',').nth(2)?.parse().ok()?;
-    let text = text.lines().next().unwrap_or_default();
-    // The kernel prints its own command line.
-    let text = match text.split_once("ommand line: ") {
-        Some((before, line)) => format!("{before}ommand line: {}", cut::cmdline(line)),
-        None => text.to_owned(),
-    };
+    let text = cut::log_line(text.lines().next().unwrap_or_default());
     Some(format!(
         "[{:>5}.{:06}] {text}",
         microseconds / 1_000_000,
@@ -159,7 +154,7 @@ pub fn pstore() -> anyhow::Result<Told> {
             .get(bytes.len().saturating_sub(MOST_CRASH_BYTES)..)
             .unwrap_or_default();
         let text = String::from_utf8_lossy(end);
-        let lines: Vec<String> = text.lines().map(cut::urls).collect();
+        let lines: Vec<String> = text.lines().map(cut::log_line).collect();
         facts.insert(name.clone(), json!(lines.join("\n")));
     }
     let warnings = match names.len() {
@@ -192,6 +187,9 @@ mod tests {
             line,
             "[    0.000000] Kernel command line: quiet lifeboot.x-password=(cut) root=http://(cut)@h/"
         );
+        let line =
+            record(b"5,1,0,-;Unknown kernel command line parameters \"wifi_password=geheim\"").unwrap();
+        assert!(line.ends_with("wifi_password=(cut)"), "{line}");
         for odd in [&b""[..], b";", b"a,b,c;d", b"1,2;x", b"\xff\xff"] {
             assert_eq!(record(odd), None);
         }
