@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 mod lacking;
 mod members;
+mod refusing;
 mod ruins;
 mod session;
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 /// From this code on e2fsck did not do its work, see e2fsck(8): 1 corrected, 2 corrected and the machine must restart, 4 left
 /// uncorrected, 8 could not, 32 stopped.
 const UNABLE: i32 = 8;
+const UNCORRECTED: i32 = 4;
 /// Blocks of these sizes are looked for; others exist only where memory pages are larger.
 const BLOCK_SIZES: [u64; 3] = [1024, 2048, 4096];
 /// With sparse_super copies are in the groups 0, 1 and the powers of 3, 5 and 7; without it in every one.
@@ -30,6 +31,9 @@ pub fn look(job: &Job) -> anyhow::Result<Found> {
     // Where there is no superblock at the beginning e2fsck would look for another by itself, and not say which.
     if superblock(device).is_some_and(|first| is_ext(&first)) {
         let ran = job.run("checking", &line(&["e2fsck", "-f", "-n", "-C", "2", device]))?;
+        if has_no_journal(&ran) {
+            return Ok(without_journal(&ran, waits, device));
+        }
         if ran.stopped || ran.code.is_some_and(|code| code < UNABLE) {
             return Ok(Found {
                 // What blkid does not recognize is not repaired because everything is.
@@ -45,8 +49,13 @@ pub fn look(job: &Job) -> anyhow::Result<Found> {
         if ran.stopped {
             return Ok(judge(&ran, false, device));
         }
-        if ran.code.is_some_and(|code| code < UNABLE) {
-            let says = format!("its superblock is damaged, the copy in block {block} is good");
+        if has_no_journal(&ran) || ran.code.is_some_and(|code| code < UNABLE) {
+            // Whether it waited, the first superblock knew.
+            let journal = match has_no_journal(&ran) {
+                true => "; its journal is damaged too, and what only that had is lost",
+                false => "",
+            };
+            let says = format!("its superblock is damaged, the copy in block {block} is good{journal}");
             let words = ["e2fsck", "-f", "-y", "-C", "2", "-b", &block, "-B", &size, device];
             return Ok(Found {
                 // It may be what is left of a file system that was given up.
@@ -59,7 +68,7 @@ pub fn look(job: &Job) -> anyhow::Result<Found> {
 }
 
 fn judge(ran: &Ran, waits: bool, device: &str) -> Found {
-    let repair = vec![Step::Run(line(&["e2fsck", "-f", "-y", "-C", "2", device]))];
+    let repair = repair(device);
     match (ran.code, waits) {
         _ if ran.stopped => Found {
             condition: Condition::Stopped,
@@ -82,6 +91,34 @@ fn judge(ran: &Ran, waits: bool, device: &str) -> Found {
         (Some(1..UNABLE), false) => Found::damaged("errors were found", ran.code, repair),
         _ => Found::unable(ran.code),
     }
+}
+
+/// Whether e2fsck could do nothing only because it must not throw away a journal that it cannot read. One on another device may be
+/// no worse than not plugged in.
+fn has_no_journal(ran: &Ran) -> bool {
+    let said = ran.said.to_lowercase();
+    !ran.stopped
+        && ran.code == Some(UNCORRECTED + UNABLE)
+        && said.contains("journal superblock is corrupt")
+        && !said.contains("external journal")
+}
+
+fn without_journal(ran: &Ran, waits: bool, device: &str) -> Found {
+    let says = match waits {
+        true => {
+            "not unmounted cleanly, and its journal is damaged: a repair makes a new one, and what only the old one had is lost"
+        }
+        false => "its journal is damaged, in which nothing waited: a repair makes a new one",
+    };
+    Found {
+        // Somebody may want to save what is in it.
+        only_by_name: waits,
+        ..Found::damaged(says, ran.code, repair(device))
+    }
+}
+
+fn repair(device: &str) -> Vec<Step> {
+    vec![Step::Run(line(&["e2fsck", "-f", "-y", "-C", "2", device]))]
 }
 
 /// Whether there are copies of an ext superblock on a device on which nothing was recognized.
@@ -176,6 +213,33 @@ mod tests {
         );
         let dead = Ran::default();
         assert_eq!(judge(&dead, false, "/dev/x").condition, Condition::Unable);
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_read_is_damage_unless_it_is_elsewhere() {
+        let said = "Superblock has an invalid journal (inode 8).\nClear? no\n\n\
+                    e2fsck: The journal superblock is corrupt while checking journal for /dev/x\n";
+        let told = |code, said: &str| {
+            has_no_journal(&Ran {
+                said: said.to_owned(),
+                ..ran(code, false)
+            })
+        };
+        assert!(told(12, said));
+        assert!(!told(8, said), "e2fsck names nothing that it left");
+        assert!(!told(
+            12,
+            "e2fsck: Attempt to read block from filesystem resulted in short read\n"
+        ));
+        assert!(!told(12, &format!("External journal has bad superblock\n{said}")));
+    }
+
+    #[test]
+    fn what_only_a_damaged_journal_had_is_given_up_by_name_alone_and_said_to_be_lost() {
+        let told = |waits| without_journal(&ran(12, false), waits, "/dev/x");
+        assert!(told(true).only_by_name && told(true).says.contains("is lost"));
+        assert!(!told(false).only_by_name && !told(false).says.contains("lost"));
+        assert_eq!(told(false).steps, repair("/dev/x"));
     }
 
     #[test]

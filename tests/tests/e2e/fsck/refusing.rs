@@ -1,0 +1,60 @@
+//! Damage before which the checkers themselves stop short: a journal that is gone.
+
+use super::{ends, guest, json, last_writes, of, reads, start};
+use anyhow::{Result, ensure};
+use lifeboot_tests::fixtures::disk::{Damage, Disks, LETTER};
+use lifeboot_tests::guest::Client;
+
+/// Outcome and sentence of a look, or of whatever `words` make of it.
+fn told(client: &Client, words: &[&str], device: &str) -> Result<(String, String)> {
+    let entries = json(
+        client,
+        &[&["rescue", "fsck", "--json"], words, &[device]].concat(),
+    )?;
+    let word = |key: &str| -> Result<String> {
+        Ok(of(&entries, device)?[key].as_str().unwrap_or_default().to_owned())
+    };
+    Ok((word("outcome")?, word("text")?))
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_damaged_journal_is_made_anew_and_what_waited_in_it_is_given_up_by_name_only() -> Result<()> {
+    let disks = Disks::new("no-journal")?;
+    let paths = [
+        disks.ext4("sound", "s", Damage::None)?,
+        disks.ext4_without_journal("empty", "e", false)?,
+        disks.ext4_without_journal("waits", "w", true)?,
+    ];
+    let (guest, client) = start(guest("no journal", &paths)?)?;
+    let before = last_writes(&client, &paths)?;
+    for (device, outcome, lost) in [
+        ("/dev/vda", "clean", false),
+        ("/dev/vdb", "errors", false),
+        ("/dev/vdc", "errors", true),
+    ] {
+        let (is, text) = told(&client, &[], device)?;
+        ensure!(
+            is == outcome && text.contains("is lost") == lost,
+            "{device}: {is}: {text}"
+        );
+    }
+    ensure!(last_writes(&client, &paths)? == before, "a look has written");
+    ends(&client, &["rescue", "fsck", "--repair", "all"], 1)?;
+    ends(&client, &["rescue", "fsck", "/dev/vdb"], 0)?;
+    ensure!(
+        last_writes(&client, &paths[2..])? == before[2..],
+        "what waits was given up without a name"
+    );
+    let (is, text) = told(&client, &["--repair"], "/dev/vdc")?;
+    ensure!(is == "repaired" && text.contains("is lost"), "{is}: {text}");
+    for device in ["/dev/vda", "/dev/vdb", "/dev/vdc"] {
+        ends(&client, &["rescue", "fsck", device], 0)?;
+        reads(&client, device, LETTER)?;
+    }
+    ensure!(
+        last_writes(&client, &paths[..1])? == before[..1],
+        "the sound twin was written to"
+    );
+    guest.passed()
+}
