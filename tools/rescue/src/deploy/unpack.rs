@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use flate2::bufread::MultiGzDecoder;
 use lifeboot_init::stage::fetch::mem_available;
 use lzma_rust2::XzReader;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use zstd::stream::read::Decoder;
 
@@ -28,17 +29,68 @@ const PIECE: usize = 64 << 10;
 pub fn reader(format: Format, source: Receiver) -> anyhow::Result<Box<dyn Read + Send>> {
     // Half of what there is: the rest is for those who are logged in.
     let memory = mem_available().map_or(LARGEST_WINDOW, |available| available.0 / 2);
-    Ok(match format {
-        Format::Raw => Box::new(source),
+    let passed = Arc::new(Mutex::new(Passed::default()));
+    let watched = Watched(source, Arc::clone(&passed));
+    let unpacked: Box<dyn Read + Send> = match format {
+        Format::Raw => return Ok(Box::new(watched.0)),
         Format::Xz => {
             let kib = u32::try_from(memory >> 10).unwrap_or(u32::MAX);
-            Box::new(XzReader::new_mem_limit(BufReader::new(source), true, kib))
+            Box::new(XzReader::new_mem_limit(BufReader::new(watched), true, kib))
         }
-        Format::Zstd => Box::new(zstd(source, memory.min(LARGEST_WINDOW))?),
-        Format::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(PIECE, source))),
-        Format::Zip => Box::new(Zip::new(source)),
-        Format::Bzip2 => Box::new(Program::start("bunzip2", source)?),
-    })
+        Format::Zstd => Box::new(zstd(watched, memory.min(LARGEST_WINDOW))?),
+        Format::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(PIECE, watched))),
+        Format::Zip => Box::new(Zip::new(watched)),
+        Format::Bzip2 => Box::new(Program::start("bunzip2", watched)?),
+    };
+    Ok(Box::new(Told(unpacked, passed)))
+}
+
+/// What a packer was given.
+#[derive(Default)]
+struct Passed {
+    count: u64,
+    /// The last bytes of it.
+    last: u128,
+}
+
+impl Passed {
+    /// Whether it ends as bzip2 does: a mark of 48 bits, a checksum of 32, and what is missing to a byte.
+    fn has_end_of_bzip2(&self) -> bool {
+        const MARK: u128 = 0x1772_4538_5090;
+        (0..8).any(|missing| self.last >> (missing + 32) & 0xFFFF_FFFF_FFFF == MARK)
+    }
+}
+
+/// A source that is watched.
+struct Watched(Receiver, Arc<Mutex<Passed>>);
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        let mut passed = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        passed.count += count as u64;
+        let last = count.saturating_sub(size_of::<u128>())..count;
+        for byte in buffer.get(last).unwrap_or_default() {
+            passed.last = passed.last << 8 | u128::from(*byte);
+        }
+        Ok(count)
+    }
+}
+
+/// Says in the same words of every packer that there should be more.
+struct Told(Box<dyn Read + Send>, Arc<Mutex<Passed>>);
+
+impl Read for Told {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                let count = self.1.lock().unwrap_or_else(PoisonError::into_inner).count;
+                let what = format!("the packed image ends in the middle, after {count} bytes");
+                io::Error::new(ErrorKind::UnexpectedEof, what)
+            }
+            _ => error,
+        })
+    }
 }
 
 /// Frame after frame, with windows of that many bytes at most.
@@ -55,11 +107,12 @@ struct Program {
     child: Child,
     output: ChildStdout,
     feeder: Option<JoinHandle<io::Result<u64>>>,
+    passed: Arc<Mutex<Passed>>,
     ended: bool,
 }
 
 impl Program {
-    fn start(name: &'static str, mut source: Receiver) -> anyhow::Result<Program> {
+    fn start(name: &'static str, mut source: Watched) -> anyhow::Result<Program> {
         let mut child = tool::command(name, ["-c"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -68,6 +121,7 @@ impl Program {
             .context(name)?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (mut input, output) = input.zip(output).context(name)?;
+        let passed = Arc::clone(&source.1);
         let feeder = std::thread::Builder::new()
             .name("feed".to_owned())
             .spawn(move || io::copy(&mut source, &mut input))
@@ -77,6 +131,7 @@ impl Program {
             child,
             output,
             feeder: Some(feeder),
+            passed,
             ended: false,
         })
     }
@@ -90,9 +145,16 @@ impl Program {
         let fed = self.feeder.take().map(JoinHandle::join);
         let status = self.child.wait()?;
         self.ended = true;
+        let ends = self
+            .passed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .has_end_of_bzip2();
         let said = said.lines().last().unwrap_or_default().trim();
         match fed {
-            Some(Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            Some(Ok(Err(error))) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+            // It took everything; in whose words it complains depends on who made it.
+            Some(Ok(Ok(_))) if !status.success() && !ends => Err(ErrorKind::UnexpectedEof.into()),
             _ if !status.success() && said.is_empty() => {
                 Err(io::Error::other(format!("{}: {status}", self.name)))
             }
@@ -169,14 +231,37 @@ mod tests {
     }
 
     #[test]
-    fn what_each_packer_makes_is_unpacked_and_what_is_cut_is_not() {
+    fn what_each_packer_makes_is_unpacked_and_what_is_cut_is_said_to_be() {
         let image = image();
         for program in ["gzip", "xz", "zstd", "bzip2"] {
             let whole = packed(program, &image);
             assert!(unpacked(&whole).unwrap() == image, "{program}");
             for cut in [whole.len() - 1, whole.len() - 9, whole.len() / 2, 12] {
-                assert!(unpacked(&whole[..cut]).is_err(), "{program} cut at {cut}");
+                let said = unpacked(&whole[..cut]).unwrap_err();
+                let expected = format!("the packed image ends in the middle, after {cut} bytes");
+                assert_eq!(said, expected, "{program}");
             }
+        }
+    }
+
+    #[test]
+    fn it_is_cut_wherever_it_is_cut_and_not_cut_when_it_is_damaged() {
+        // Packed, a few hundred bytes; each format is known by ten.
+        let image = &image()[..900];
+        for program in ["gzip", "xz", "zstd", "bzip2"] {
+            let whole = packed(program, image);
+            let step = if program == "bzip2" { 37 } else { 1 };
+            for cut in (10..whole.len()).step_by(step) {
+                let said = unpacked(&whole[..cut]).unwrap_err();
+                assert!(
+                    said.contains("ends in the middle"),
+                    "{program} cut at {cut}: {said}"
+                );
+            }
+            let mut damaged = whole.clone();
+            damaged[whole.len() / 2] ^= 1;
+            let said = unpacked(&damaged).unwrap_err();
+            assert!(!said.contains("ends in the middle"), "{program}: {said}");
         }
     }
 
