@@ -62,6 +62,9 @@ fn every_feature_does_what_it_is_for() -> Result<()> {
     let raid = "mdadm --create /dev/md0 --run --metadata=1.2 --level=1 --raid-devices=2 /dev/loop1 /dev/loop2 \
                 && cat /proc/mdstat && mdadm --stop /dev/md0";
     says(&client, raid, "active raid1").context("raid")?;
+    // It wants a locale with UTF-8, and its terminal's description.
+    let tmux = "tmux new-session -d 'sleep 60' && tmux list-sessions && tmux kill-server";
+    says(&client, tmux, "1 windows").context("comfort")?;
     says(
         &client,
         "i2cdetect -l && smartctl --scan && lspci -mm",

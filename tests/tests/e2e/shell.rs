@@ -47,6 +47,9 @@ fn the_prompt_says_how_the_boot_stands_and_the_arrow_brings_back_what_was_typed(
     session.expect("onetwo", 30)?;
     session.send("\u{1b}[A\n")?;
     session.expect("onetwo", 30)?;
+    // Backspace takes a letter, not a byte.
+    session.send("echo on''eäö\u{7f}'|'\n")?;
+    session.expect("oneä|", 30)?;
     session.send("false\n")?;
     session.send("echo status''-$?\n")?;
     session.expect("status-1", 30)?;

@@ -292,6 +292,7 @@ fn shell(name: &str, terminal: File, term: &'static str) -> anyhow::Result<()> {
         .env_clear()
         .envs(environment(term))
         .env("SHELL", shell)
+        .envs([crate::shell::LOCALE])
         .current_dir(if fs::exists("/root").unwrap_or(false) {
             "/root"
         } else {

@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 const WANTED: &str = "/bin/bash";
 const ALWAYS: &str = "/bin/sh";
 
+/// The one locale that an image has, whatever a client's LANG asks for: without it Backspace takes half a letter away, and tmux does not start.
+pub const LOCALE: (&str, &str) = ("LC_ALL", "C.UTF-8");
+
 /// The path of the shell for logins and consoles. Found out when the first one is wanted, since nothing may delay the ssh server.
 pub fn interactive() -> &'static str {
     static CHOSEN: OnceLock<&str> = OnceLock::new();

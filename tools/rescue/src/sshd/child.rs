@@ -90,7 +90,8 @@ pub fn start(setting: &Setting<'_>, program: &Program) -> anyhow::Result<Running
     command
         .env_clear()
         .envs(base_environment(setting))
-        .envs(setting.environment.iter().map(|(k, v)| (k, v)));
+        .envs(setting.environment.iter().map(|(k, v)| (k, v)))
+        .envs([crate::shell::LOCALE]);
     if let Some(original) = setting.original {
         command.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(original));
     }
