@@ -68,6 +68,9 @@ pub enum Phase {
         /// Whether the boot parameters name no root: what failed was asked for once, and only asking again tries again.
         #[serde(default)]
         rootless: bool,
+        /// Whether the plan was refused: no root is tried before that is corrected and the machine restarts.
+        #[serde(default)]
+        refused: bool,
     },
     /// The system could be started, but somebody is logged in or `lifeboot.hold=always`.
     Held {
@@ -218,10 +221,12 @@ impl Status {
                 since_ms,
                 next_try_ms,
                 rootless,
+                refused,
             } => {
-                let next = match rootless {
-                    true => "Type 'rescue boot ROOT' to try another root",
-                    false => "Type 'rescue boot' to try now",
+                let next = match (refused, rootless) {
+                    (true, _) => "Correct that and type 'rescue reboot'",
+                    (_, true) => "Type 'rescue boot ROOT' to try another root",
+                    (_, false) => "Type 'rescue boot' to try now",
                 };
                 let (state, why) = self.failed_lines(failure, *since_ms, *next_try_ms);
                 let next = format!("{next}, 'rescue log' for what happened, 'rescue help' for the rest.");
@@ -324,12 +329,13 @@ mod tests {
             cause: None,
             hint: None,
         };
-        let lines = |rootless| {
+        let lines = |rootless, refused| {
             let phase = Phase::Failed {
                 failure: failure.clone(),
                 since_ms: 1000,
                 next_try_ms: Some(46_000),
                 rootless,
+                refused,
             };
             let status = Status {
                 phase,
@@ -339,9 +345,15 @@ mod tests {
             };
             status.three_lines()
         };
-        let asked_for = lines(true);
+        let asked_for = lines(true, false);
         assert!(asked_for[2].contains("'rescue boot ROOT'"), "{}", asked_for[2]);
-        let lines = lines(false);
+        let refused = lines(false, true);
+        assert!(
+            refused[2].starts_with("Correct that and type 'rescue reboot',"),
+            "{}",
+            refused[2]
+        );
+        let lines = lines(false, false);
         assert_eq!(lines[0], "pi: in rescue, boot failed 40 s ago, next try in 5 s");
         assert_eq!(lines[1], "Failed: fetch: http://a/x: 404.");
         assert!(lines[2].contains("'rescue boot'"));

@@ -80,6 +80,7 @@ impl Init {
             since_ms: now_ms(),
             next_try_ms,
             rootless: self.plan.roots.is_empty(),
+            refused: self.plan.refusal.is_some(),
         };
         self.go_on = false;
     }

@@ -26,9 +26,12 @@ impl Init {
                     return None;
                 }
             }
-            Request::Boot { root: None } => return done(&self.go_on()),
-            Request::Boot { root: Some(root) } => {
-                return Some(match self.boot_once(root) {
+            Request::Boot { root } => {
+                let answer = match root {
+                    None => self.go_on(),
+                    Some(root) => self.boot_once(root),
+                };
+                return Some(match answer {
                     Ok(text) => Reply::Done { text },
                     Err(what) => Reply::Error { what },
                 });
@@ -84,7 +87,14 @@ impl Init {
     }
 
     /// `rescue boot`.
-    pub(super) fn go_on(&mut self) -> String {
+    fn go_on(&mut self) -> Result<String, String> {
+        // A break ends whatever comes behind it; the stages up to the network are for everybody.
+        if !matches!(self.status.phase, Phase::Break { .. }) {
+            self.may_boot()?;
+            if self.plan.roots.is_empty() && !self.once && self.ready.is_none() {
+                return Err("no root= was given, so there is nothing to boot".to_owned());
+            }
+        }
         self.go_on = true;
         // A pipeline whose root stands has nothing more to do; it would begin again.
         if self.ready.is_none() {
@@ -95,17 +105,22 @@ impl Init {
                 .filter(|child| child.kind == Kind::Pipeline);
             pipeline.for_each(Child::hurry);
         }
-        match &self.status.phase {
+        Ok(match &self.status.phase {
             Phase::Held { source } => format!("starting {source} now; this session ends"),
-            Phase::Rescue | Phase::Failed { rootless: true, .. } => {
-                "no root= was given, so there is nothing to boot".to_owned()
-            }
             Phase::Failed { .. } => "trying again now; the system starts as soon as it is ready".to_owned(),
             Phase::WaitingForPassphrase { .. } => {
                 "still waiting for a passphrase: type 'rescue unlock'".to_owned()
             }
             Phase::Break { stage } => format!("going on with stage {stage}"),
             _ => "the boot is under way; the system starts as soon as it is ready".to_owned(),
+        })
+    }
+
+    /// A plan that was refused boots nothing, however often it is tried.
+    fn may_boot(&self) -> Result<(), String> {
+        match &self.plan.refusal {
+            Some(refusal) => Err(format!("no root is booted: {refusal}; correct that and restart")),
+            None => Ok(()),
         }
     }
 
@@ -116,9 +131,7 @@ impl Init {
                 "{root}: the image locks root=, so no other root is booted"
             ));
         }
-        if let Some(refusal) = &self.plan.refusal {
-            return Err(format!("no root is booted: {refusal}"));
-        }
+        self.may_boot()?;
         if !self.clients.iter().any(Client::is_pipeline) {
             return Err("the boot pipeline does not run at this moment; try again".to_owned());
         }
@@ -169,6 +182,7 @@ impl Init {
                     since_ms: now,
                     next_try_ms,
                     rootless: self.plan.roots.is_empty(),
+                    refused: self.plan.refusal.is_some(),
                 };
                 if next_try_ms.is_none() && !once && self.plan.on_failure == OnFailure::Reboot {
                     self.deadline_ms = Some(now);
@@ -230,5 +244,71 @@ impl Init {
             .filter_map(Client::session)
             .filter(|session| session.kind == Console);
         consoles.map(|session| session.who).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lifeboot_contract::event::{Failure, Stage};
+    use lifeboot_contract::plan::Plan;
+
+    fn with(cmdline: &str) -> Init {
+        Init::with(Plan::make(cmdline, &Default::default(), Default::default(), ""))
+    }
+
+    /// After the pipeline has tried what there is.
+    fn tried(cmdline: &str) -> Init {
+        let mut init = with(cmdline);
+        init.report(Report::Failed {
+            failure: Failure {
+                stage: Stage::Plan,
+                what: "x".to_owned(),
+                cause: None,
+                hint: None,
+            },
+            attempts: 1,
+            next_try_ms: None,
+        });
+        init
+    }
+
+    #[test]
+    fn a_boot_goes_on_where_there_is_a_root_and_is_refused_where_none_was_given() {
+        for (cmdline, goes_on) in [("root=LABEL=a", true), ("", false)] {
+            let mut init = with(cmdline);
+            let answer = init.go_on();
+            assert_eq!((answer.is_ok(), init.go_on), (goes_on, goes_on), "{answer:?}");
+            let answer = tried(cmdline).go_on();
+            assert_eq!(answer.is_ok(), goes_on, "{answer:?}");
+            let mut idle = with(cmdline);
+            idle.report(Report::Idle);
+            assert_eq!(idle.go_on().is_ok(), goes_on);
+        }
+        let mut once = with("");
+        once.once = true;
+        assert!(once.go_on().is_ok(), "a root for once is under way");
+    }
+
+    #[test]
+    fn a_refused_plan_is_not_tried_again_and_the_reason_is_given() {
+        for (word, goes_on) in [("lifeboot.verify=off", true), ("lifeboot.verify=maybe", false)] {
+            let mut init = tried(&format!("root=http://a/os {word}"));
+            let answer = init.go_on();
+            assert_eq!((answer.is_ok(), init.go_on), (goes_on, goes_on), "{answer:?}");
+            let lines = init.status_now().three_lines();
+            assert_eq!(lines[2].contains("'rescue boot'"), goes_on, "{}", lines[2]);
+        }
+        let refused = tried("root=http://a/os lifeboot.verify=maybe")
+            .go_on()
+            .unwrap_err();
+        assert!(refused.contains("lifeboot.verify"), "{refused}");
+    }
+
+    #[test]
+    fn a_break_ends_whatever_comes_behind_it() {
+        let mut init = with("lifeboot.verify=maybe");
+        init.report(Report::Break(Stage::Network));
+        assert_eq!(init.go_on().unwrap(), "going on with stage network");
     }
 }

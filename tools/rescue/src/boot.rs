@@ -132,18 +132,17 @@ pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
     };
     work::none_is_held()?;
     let before = control::status()?;
-    // Said first: after the request this session may not live long enough.
-    if let Some(warning) = will_be_cut(&before, root.is_some()) {
-        output::line(&warning)?;
-    }
+    let mut costs = Vec::from_iter(will_be_cut(&before, root.is_some()));
     if let Some(Source::Local(BlockId::Path(device))) = &root
         && !Path::new(device).exists()
     {
-        output::line(&format!(
+        costs.push(format!(
             "{device} is not there now; the boot waits a while for it."
-        ))?;
+        ));
     }
     let text = control::order(&Request::Boot { root })?;
+    // Only what is done costs something; PID 1 leaves whoever asked a moment to read.
+    output::lines(costs.iter().map(String::as_str))?;
     output::line(if text.is_empty() {
         "The boot goes on."
     } else {

@@ -2,6 +2,7 @@
 
 use crate::stand_in::{StandIn, directory, output};
 use lifeboot_contract::control::Request;
+use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::plan::Source;
 use lifeboot_contract::status::{Phase, Status};
 use std::fs;
@@ -133,6 +134,45 @@ fn what_is_told_to_init_is_done_and_what_it_refuses_is_said() {
         (refused.status.code(), stderr(&refused).as_str()),
         (Some(1), "rescue: not today\n")
     );
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_boot_that_is_refused_is_an_error_and_nobody_is_told_that_they_are_cut() {
+    let dir = directory();
+    let init = StandIn::listen(&dir);
+    for refused in [false, true] {
+        let failure = Failure {
+            stage: Stage::Plan,
+            what: "x".to_owned(),
+            cause: None,
+            hint: None,
+        };
+        init.set_phase(Phase::Failed {
+            failure,
+            since_ms: 0,
+            next_try_ms: None,
+            rootless: false,
+            refused,
+        });
+        for words in [&["boot"][..], &["boot", "/dev/no-such-device"]] {
+            let ended = output(rescue(&dir, words));
+            let said = (stdout(&ended), stderr(&ended));
+            if refused {
+                assert_eq!(ended.status.code(), Some(1));
+                assert_eq!(said, (String::new(), "rescue: not with this plan\n".to_owned()));
+            } else {
+                assert_eq!(ended.status.code(), Some(0));
+                assert_eq!(said.0.contains("is not there now"), words.len() == 2);
+                assert!(
+                    said.0
+                        .starts_with("When the system is ready, this session is cut.\n"),
+                    "{}",
+                    said.0
+                );
+            }
+        }
+    }
     fs::remove_dir_all(dir).unwrap();
 }
 

@@ -215,9 +215,15 @@ fn answer(stream: UnixStream, seen: &Mutex<Seen>) {
                 what: "not today".to_owned(),
             },
             other => {
-                seen.lock().unwrap().orders.push(other);
-                Reply::Done {
-                    text: "Done as told.".to_owned(),
+                let mut seen = seen.lock().unwrap();
+                seen.orders.push(other);
+                match &seen.phase {
+                    Phase::Failed { refused: true, .. } => Reply::Error {
+                        what: "not with this plan".to_owned(),
+                    },
+                    _ => Reply::Done {
+                        text: "Done as told.".to_owned(),
+                    },
                 }
             }
         };
