@@ -25,7 +25,7 @@ mod notes;
 pub mod sysfs;
 mod table;
 
-pub use table::{human, lines};
+pub use table::human;
 
 /// File system types of what is no file system but holds another device.
 pub const LUKS: &str = "crypto_LUKS";
@@ -208,14 +208,18 @@ pub fn run(options: &Disks) -> anyhow::Result<ExitCode> {
     } else if disks.is_empty() {
         output::line("There is no disk.")?;
     } else {
-        let table = match width() {
-            Some(width) => table::lines_within(&disks, width),
-            None => table::lines(&disks),
-        };
         let notes = notes::lines(&disks, width());
-        output::lines(table.iter().chain(&notes).map(String::as_str))?;
+        output::lines(lines(&disks).iter().chain(&notes).map(String::as_str))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The table, as the terminal has room for it.
+pub fn lines(disks: &[Disk]) -> Vec<String> {
+    match width() {
+        Some(width) => table::lines_within(disks, width),
+        None => table::lines(disks),
+    }
 }
 
 /// A sentence in lines that fit the terminal, without tearing a command apart.
