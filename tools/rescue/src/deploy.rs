@@ -310,8 +310,7 @@ impl Deployment<'_> {
             // Stopping is how it learns that it has seen enough; and whatever is shorter than that comes to its end.
             let seen_enough = job.found.is_some();
             match (looked, job.error.take()) {
-                (Ok(_), _) if seen_enough => {}
-                (Ok(_), _) => job.look_at_all()?,
+                (Ok(_), _) => job.look_at_all().context(self.options.source.clone())?,
                 (Err(_), Some(_)) if seen_enough => {}
                 (Err(_), Some(error)) => return Err(error).context(self.options.source.clone()),
                 (Err(error), None) => return Err(error),
@@ -370,6 +369,8 @@ impl Deployment<'_> {
             self.report.saved(&saved);
             job.finish()
         });
+        // Whether the disk was touched is only certain when nobody can touch it any more.
+        job.stop();
         self.report.found(job.found);
         self.report.touched = self.touched.load(Ordering::SeqCst);
         let landed = landed?;

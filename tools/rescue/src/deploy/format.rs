@@ -31,6 +31,12 @@ impl Format {
         if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| first.starts_with(magic)) {
             return Err(what);
         }
+        if first.get(0x40..0x44) == Some(b"\xBE\xDA\x10\x7F") && first.starts_with(b"<<< ") {
+            return Err("a VDI image; convert it: qemu-img convert -O raw");
+        }
+        if is_tar(first) {
+            return Err("a tar archive, not a disk image; tar unpacks it into a file system");
+        }
         Ok(match first {
             [0x1F, 0x8B, 8, ..] => Format::Gzip,
             [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
@@ -81,7 +87,7 @@ impl Format {
 }
 
 /// What is often given by mistake. A disk never begins like that.
-const FOREIGN: [(&[u8], &str); 14] = [
+const FOREIGN: [(&[u8], &str); 19] = [
     (b"PK\x07\x08", "a part of a split zip archive; unpack it first"),
     (b"7z\xBC\xAF\x27\x1C", "a 7z archive; unpack it first"),
     (b"Rar!\x1A\x07", "a rar archive; unpack it first"),
@@ -101,11 +107,43 @@ const FOREIGN: [(&[u8], &str); 14] = [
     ),
     (b"vhdxfile", "a VHDX image; convert it: qemu-img convert -O raw"),
     (b"conectix", "a VHD image; convert it: qemu-img convert -O raw"),
+    (
+        b"\x3A\xFF\x26\xED",
+        "a sparse image of Android; make it raw: simg2img",
+    ),
+    (
+        b"070701",
+        "a cpio archive, as an initramfs is one; not a disk image",
+    ),
+    (
+        b"070702",
+        "a cpio archive, as an initramfs is one; not a disk image",
+    ),
+    (
+        b"070707",
+        "a cpio archive, as an initramfs is one; not a disk image",
+    ),
+    (b"<?xml", "a text in XML, as a bmap is one"),
     (b"untrusted comment:", "a signature or a key of minisign"),
     (b"<!DOCTYPE", "a web page"),
     (b"<!doctype", "a web page"),
     (b"<html", "a web page"),
 ];
+
+/// Whether a tar archive begins so (POSIX.1-2024, pax, ustar Interchange Format). Its mark lies where a boot sector has code that may be anything,
+/// so the checksum of its first header must be right as well.
+fn is_tar(first: &[u8]) -> bool {
+    const SUM: std::ops::Range<usize> = 148..156;
+    let Some(header) = first.get(..512) else {
+        return false;
+    };
+    let told = String::from_utf8_lossy(&header[SUM]);
+    let told = u32::from_str_radix(told.trim_matches([' ', '\0']), 8);
+    let blank = SUM.len() as u32 * u32::from(b' ');
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    header[257..].starts_with(b"ustar")
+        && told == Ok(sum(&header[..SUM.start]) + blank + sum(&header[SUM.end..]))
+}
 
 fn zstd_content(first: &[u8]) -> Option<u64> {
     const SINGLE_SEGMENT: u8 = 0x20;
@@ -135,7 +173,7 @@ fn zstd_content(first: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -167,6 +205,64 @@ mod tests {
         }
         // One letter beside it.
         assert_eq!(Format::of(b"PK\x03\x05"), Ok(Format::Raw));
+    }
+
+    /// The first header of an archive, as GNU tar writes it (POSIX has "ustar\0" and "00").
+    pub fn tar() -> Vec<u8> {
+        let mut header = vec![0; 1024];
+        for (at, bytes) in [
+            (0, &b"etc/"[..]),
+            (100, b"0000755\0"),
+            (148, b"        "),
+            (257, b"ustar  \0"),
+        ] {
+            header[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        header
+    }
+
+    #[test]
+    fn a_tar_archive_is_told_and_a_boot_sector_with_its_mark_is_none() {
+        assert!(Format::of(&tar()).unwrap_err().starts_with("a tar archive"));
+        assert_eq!(Format::of(&tar()[..511]), Ok(Format::Raw));
+        for at in [0, 148, 257, 511] {
+            let mut other = tar();
+            other[at] ^= 1;
+            assert_eq!(Format::of(&other), Ok(Format::Raw), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_by_mistake_is_told_and_what_may_lie_on_a_disk_is_not() {
+        let at = |at: usize, magic: &[u8]| [&vec![0; at], magic, &[0; 512]].concat();
+        let vdi = |end: u8| {
+            [
+                &b"<<< QEMU VM Virtual Disk Image >>>\n"[..],
+                &[0; 29],
+                &[0xBE, 0xDA, 0x10, end],
+            ]
+            .concat()
+        };
+        for (first, says) in [
+            (at(0, b"\x3a\xff\x26\xed\x01\0"), "simg2img"),
+            (at(0, b"070701000002D1"), "cpio"),
+            (vdi(0x7F), "VDI"),
+        ] {
+            assert!(Format::of(&first).unwrap_err().contains(says), "{says}");
+        }
+        for first in [
+            vdi(0x7E),
+            // ISO 9660, plain and with a boot sector; squashfs; LUKS; a program, as PReP partitions have one.
+            at(0x8001, b"CD001"),
+            [&b"\x45\x52\x08\0"[..], &at(0x7FFD, b"CD001")].concat(),
+            at(0, b"hsqs"),
+            at(0, b"LUKS\xba\xbe\0\x02"),
+            at(0, b"\x7fELF"),
+        ] {
+            assert_eq!(Format::of(&first), Ok(Format::Raw), "{:?}", &first[..8]);
+        }
     }
 
     #[test]

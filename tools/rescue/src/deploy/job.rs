@@ -73,10 +73,10 @@ pub struct Job {
     running: Option<Running>,
 }
 
-/// The threads at work.
+/// The threads at work; nothing lands where there is only a look.
 struct Running {
     sender: pipe::Sender,
-    writing: JoinHandle<anyhow::Result<Landed>>,
+    working: JoinHandle<anyhow::Result<Option<Landed>>>,
 }
 
 impl Job {
@@ -117,24 +117,38 @@ impl Job {
             bail!("nothing was to be written");
         };
         if !running.sender.end() {
-            return Err(outcome(running.writing).err().unwrap_or_else(behind));
+            return Err(outcome(running.working).err().unwrap_or_else(behind));
         }
-        let landed = outcome(running.writing)?;
-        match self.size {
-            Some(size) if size != landed.len => {
+        match (outcome(running.working)?, self.size) {
+            (None, _) => bail!("nothing was to be written"),
+            (Some(landed), Some(size)) if size != landed.len => {
                 bail!("the image has {} bytes, {size} were expected", landed.len)
             }
-            _ => Ok(landed),
+            (Some(landed), _) => Ok(landed),
         }
     }
 
-    /// A source that was too short to be looked at on its way.
+    /// A source that came to its end before it was looked at.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn look_at_all(&mut self) -> anyhow::Result<()> {
-        self.found = Some(self.look()?);
+        if self.found.is_none() {
+            self.start()?;
+        }
+        if let Some(running) = self.running.take() {
+            // It may have seen enough.
+            let _taken = running.sender.end();
+            outcome(running.working)?;
+        }
         Ok(())
+    }
+
+    /// From now on nothing is written.
+    pub fn stop(&mut self) {
+        if self.running.is_some() {
+            drop(self.reason());
+        }
     }
 
     /// What comes is known now; writes for the first time, where that is the purpose.
@@ -147,24 +161,27 @@ impl Job {
             "checking"
         };
         self.progress.begin(verb, found.source);
-        let Some(medium) = self.medium.clone().filter(|_| self.purpose == Purpose::Write) else {
-            return Ok(());
-        };
-        if !self.touched.swap(true, Ordering::SeqCst) {
-            medium.blank()?;
-            // The old partitions go at once, so that nobody mounts one of them now.
-            medium.reread_partitions();
-            medium.discard();
-        }
         let (sender, receiver) = pipe::new();
-        let (format, progress) = (found.format, Arc::clone(&self.progress));
-        let bmap = self.bmap.clone();
-        let writing = spawn("write", move || {
-            write(format, receiver, Writer::new(&medium, bmap), &progress)
-        })?;
+        let format = found.format;
+        let working = match (self.purpose, self.medium.clone()) {
+            (Purpose::Write, Some(medium)) => {
+                let (touched, progress) = (Arc::clone(&self.touched), Arc::clone(&self.progress));
+                let bmap = self.bmap.clone();
+                if format == Format::Raw {
+                    touch(&medium, &touched)?;
+                }
+                spawn("write", move || {
+                    write(format, receiver, (&medium, bmap, &touched), &progress).map(Some)
+                })?
+            }
+            (Purpose::Look, _) if format != Format::Raw => {
+                spawn("look", move || within(format, receiver).map(|()| None))?
+            }
+            _ => return Ok(()),
+        };
         // The first bytes find a reader, or the reason why there is none is told by the thread.
         let _taken = sender.bytes(std::mem::take(&mut self.first));
-        self.running = Some(Running { sender, writing });
+        self.running = Some(Running { sender, working });
         Ok(())
     }
 
@@ -217,7 +234,7 @@ impl Job {
         }
         self.start()?;
         match self.purpose {
-            Purpose::Look => bail!("it was only looked at"),
+            Purpose::Look if self.running.is_none() => Err(only_looked_at()),
             _ => Ok(()),
         }
     }
@@ -226,27 +243,30 @@ impl Job {
     fn reason(&mut self) -> anyhow::Error {
         let ended = self.running.take().map(|running| {
             drop(running.sender);
-            outcome(running.writing)
+            outcome(running.working)
         });
-        ended.and_then(Result::err).unwrap_or_else(behind)
+        match ended {
+            Some(Ok(None)) => only_looked_at(),
+            Some(Err(error)) => {
+                // What a look finds to be wrong was not found to be right.
+                self.found = self.found.filter(|_| self.purpose != Purpose::Look);
+                error
+            }
+            _ => behind(),
+        }
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // Nothing is written any more when it is said that something went wrong.
-        if self.running.is_some() {
-            drop(self.reason());
-        }
+        self.stop();
     }
 }
 
 impl Sink for Job {
     fn begin(&mut self, total: Option<u64>) -> io::Result<()> {
         // What an earlier pass made is given up; the disk stays unusable meanwhile.
-        if self.running.is_some() {
-            drop(self.reason());
-        }
+        self.stop();
         self.progress.begin("starting", total);
         self.first.clear();
         self.found = None;
@@ -268,6 +288,10 @@ fn behind() -> anyhow::Error {
     anyhow!("unpacking: something follows the end of the packed image")
 }
 
+fn only_looked_at() -> anyhow::Error {
+    anyhow!("it was only looked at")
+}
+
 fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -281,13 +305,40 @@ fn outcome<T>(thread: JoinHandle<anyhow::Result<T>>) -> anyhow::Result<T> {
         .unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
 }
 
+/// Makes the disk unusable, unless that was done.
+fn touch(medium: &Medium, touched: &AtomicBool) -> anyhow::Result<()> {
+    if !touched.swap(true, Ordering::SeqCst) {
+        medium.blank()?;
+        // The old partitions go at once, so that nobody mounts one of them now.
+        medium.reread_partitions();
+        medium.discard();
+    }
+    Ok(())
+}
+
+/// What is packed must be meant for a disk, too. It may be packed once more: a partition may hold such a thing.
+fn judge(first: &[u8]) -> anyhow::Result<()> {
+    match Format::of(first) {
+        Ok(_) => Ok(()),
+        Err(what) => bail!("what is packed in it is {what}"),
+    }
+}
+
+/// Looks at the first bytes of what is packed.
+fn within(format: Format, receiver: pipe::Receiver) -> anyhow::Result<()> {
+    let mut first = Block::new(LOOKED_AT);
+    fill(&mut first, &mut *unpack::reader(format, receiver)?)?;
+    judge(first.part(0, first.filled))
+}
+
 /// Writes what another thread unpacks.
 fn write(
     format: Format,
     receiver: pipe::Receiver,
-    mut writer: Writer<'_>,
+    (medium, bmap, touched): (&Medium, Option<Arc<Bmap>>, &AtomicBool),
     progress: &Progress,
 ) -> anyhow::Result<Landed> {
+    let mut writer = None;
     let (full, chunks) = mpsc::sync_channel::<Block>(CHUNKS);
     let (free, empty) = mpsc::channel();
     for _ in 0..CHUNKS {
@@ -308,12 +359,23 @@ fn write(
         if chunk.filled == 0 {
             continue;
         }
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => {
+                judge(chunk.part(0, chunk.filled.min(LOOKED_AT)))?;
+                touch(medium, touched)?;
+                none.insert(Writer::new(medium, bmap.clone()))
+            }
+        };
         progress.at(writer.take(&mut chunk)?);
         // At the end nobody takes it any more.
         drop(free.send(chunk));
     }
     outcome(unpacking)?;
-    writer.finish()
+    match writer {
+        Some(writer) => writer.finish(),
+        None => bail!("the image is empty"),
+    }
 }
 
 #[cfg(test)]

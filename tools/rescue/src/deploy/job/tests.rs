@@ -1,3 +1,4 @@
+use super::super::format::tests::tar;
 use super::super::write::Landed;
 use super::*;
 use std::path::PathBuf;
@@ -186,6 +187,74 @@ fn what_cannot_be_meant_is_refused_before_the_first_write() {
         assert!(world.untouched(), "{says}");
         world.end();
     }
+}
+
+/// A tar archive, and a disk that differs from it by one byte; each short and long.
+fn archives() -> [(Vec<u8>, bool); 4] {
+    let mut disk = tar();
+    disk[148] ^= 1;
+    let long = |first: &[u8]| [first, &image()[..]].concat();
+    [
+        (long(&tar()), true),
+        (tar(), true),
+        (long(&disk), false),
+        (disk, false),
+    ]
+}
+
+#[test]
+fn what_is_no_disk_image_inside_is_refused_before_the_first_write_however_it_is_packed() {
+    for program in ["gzip", "xz", "zstd", "bzip2"] {
+        for (bytes, refused) in archives() {
+            let source = packed(program, &bytes);
+            let mut world = World::new(&format!("within-{program}"), Proof::Length);
+            world.job.begin(None).unwrap();
+            let given = world.give(&source);
+            let landed = given.and_then(|()| world.job.finish().map_err(|error| format!("{error:#}")));
+            assert_eq!(landed.is_err(), refused, "{program}");
+            if let Err(said) = landed {
+                assert!(said.contains("a tar archive"), "{program}: {said}");
+                assert!(world.untouched(), "{program}");
+            }
+            world.end();
+        }
+    }
+}
+
+#[test]
+fn a_look_sees_what_is_packed_and_writes_nothing() {
+    for program in ["gzip", "xz", "zstd", "bzip2"] {
+        for (bytes, refused) in archives() {
+            let source = packed(program, &bytes);
+            let mut world = World::new(&format!("look-{program}"), Proof::Length);
+            world.job.purpose = Purpose::Look;
+            world.job.begin(None).unwrap();
+            let said = match world.give(&source) {
+                Ok(()) => world.job.look_at_all().err().map(|error| format!("{error:#}")),
+                Err(said) => Some(said).filter(|_| world.job.found.is_none()),
+            };
+            assert_eq!(said.is_some(), refused, "{program}: {said:?}");
+            assert!(
+                said.is_none_or(|said| said.contains("a tar archive")),
+                "{program}"
+            );
+            assert!(world.untouched(), "{program}");
+            world.end();
+        }
+    }
+}
+
+#[test]
+fn nothing_that_was_packed_is_nothing() {
+    let mut world = World::new("packed-empty", Proof::Length);
+    world.job.begin(None).unwrap();
+    world.give(&packed("gzip", b"")).unwrap();
+    assert_eq!(
+        world.job.finish().err().unwrap().to_string(),
+        "the image is empty"
+    );
+    assert!(world.untouched());
+    world.end();
 }
 
 #[test]
