@@ -316,6 +316,19 @@ impl Handler for Connection {
         reply_to(channel, set, session)
     }
 
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // Without an answer a client takes the next one, the command's, for it.
+        session.channel_failure(channel)
+    }
+
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
         self.start(channel, Asked::Shell, session).await
     }

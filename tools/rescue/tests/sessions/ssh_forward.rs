@@ -260,3 +260,19 @@ fn a_forward_of_a_session_ends_with_it_while_the_program_lives() {
     Command::new("kill").arg(&id).status().unwrap();
     server.init.until_held(0);
 }
+
+#[test]
+fn x11_is_refused_and_the_command_runs_without_it() {
+    let server = Server::start();
+    for (option, refused) in [("-x", false), ("-Y", true)] {
+        // Nothing is asked of a display; the client only has to believe that there is one.
+        let options = [option, "-vv", "-o", "XAuthLocation=/nonexistent"];
+        let mut command = server.ssh(&options, &["echo DISPLAY=$DISPLAY"]);
+        command.env("DISPLAY", "127.0.0.1:99");
+        let ended = output(command);
+        let said = text(&ended.stderr);
+        assert_eq!(text(&ended.stdout), "DISPLAY=\n", "{said}");
+        assert_eq!(said.contains("X11 forwarding request failed"), refused, "{said}");
+        assert!(!said.contains("X11 forwarding request accepted"), "{said}");
+    }
+}
