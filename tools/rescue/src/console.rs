@@ -34,6 +34,9 @@ use std::os::fd::AsFd as _;
 use std::process::Stdio;
 use std::time::Duration;
 
+/// DECAWM: long lines go on in the next one. PC firmware with a serial console (SeaBIOS) turns it off, and programs that crash do.
+const WRAP: &str = "\x1b[?7h";
+
 /// How often it is looked whether a passphrase is wanted, or no longer.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,7 @@ pub fn run(options: &Console) -> anyhow::Result<Infallible> {
     let mut guard = Guard::new(&name);
     loop {
         let mut terminal = open(&name).with_context(|| format!("/dev/{name}"))?;
+        write!(terminal, "{WRAP}").with_context(|| format!("/dev/{name}"))?;
         if round(&mut terminal).with_context(|| format!("/dev/{name}"))? == Next::Shell
             && guard
                 .admits(&mut terminal)
