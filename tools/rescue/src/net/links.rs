@@ -26,7 +26,7 @@ pub struct Network {
 pub struct Interface {
     pub name: String,
     #[serde(skip)]
-    index: u32,
+    pub index: u32,
     pub mac: Option<String>,
     pub driver: Option<String>,
     /// `up`, `down`, `lowerlayerdown`, …
@@ -68,6 +68,7 @@ const ERRORS: [&str; 6] = [
 const TRAFFIC: [&str; 2] = ["rx_bytes", "tx_bytes"];
 /// Interfaces of nothing but this machine.
 const LOOPBACK: &str = "lo";
+const NO_INTERFACE: &str = "there is no network interface: its driver may not be in the image";
 
 impl Network {
     /// Looks.
@@ -125,6 +126,11 @@ impl Network {
             .filter(|interface| interface.name != LOOPBACK)
     }
 
+    /// Whether there is an interface that leads out of this machine.
+    pub fn has_interface(&self) -> bool {
+        self.wired().next().is_some()
+    }
+
     /// Whether any cable carries.
     pub fn has_carrier(&self) -> bool {
         self.wired().any(|interface| interface.carrier == Some(true))
@@ -144,8 +150,8 @@ impl Network {
     /// What a person should hear first.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.wired().next().is_none() {
-            warnings.push("there is no network interface: its driver may not be in the image".to_owned());
+        if !self.has_interface() {
+            warnings.push(NO_INTERFACE.to_owned());
         } else if !self.has_carrier() {
             warnings.push("no network cable carries".to_owned());
         } else if self
@@ -177,6 +183,9 @@ impl Network {
     /// For people.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.wired().flat_map(Interface::lines).collect();
+        if lines.is_empty() {
+            lines.push(NO_INTERFACE.to_owned());
+        }
         lines.extend(self.leases.iter().map(Lease::line));
         lines.extend(self.routes.iter().map(|route| {
             let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
@@ -308,6 +317,7 @@ mod tests {
                 "eth0: linked at half duplex"
             ]
         );
-        assert_eq!(Network::default().warnings().len(), 1);
+        assert_eq!(Network::default().warnings(), [NO_INTERFACE]);
+        assert_eq!(Network::default().lines(), [NO_INTERFACE]);
     }
 }

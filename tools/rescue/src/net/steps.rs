@@ -112,6 +112,13 @@ impl Walk<'_> {
     fn on_the_way(&mut self, host: &str, port: u16) -> Result<Vec<(SocketAddr, Option<Way>)>, Stop> {
         let literal: Option<IpAddr> = host.parse().ok();
         let is_own = literal.is_some_and(|address| address.is_loopback());
+        if !is_own && !self.network.has_interface() {
+            return Err(Stop::at(
+                "link",
+                "there is no network interface",
+                "see whether the driver of this machine's card is in the image, or plug in an adapter whose driver is",
+            ));
+        }
         if !is_own && !self.network.has_carrier() {
             return Err(Stop::at(
                 "link",

@@ -1,15 +1,17 @@
 //! The way to servers on loopback, good ones and others.
 
 use super::*;
+use crate::net::links::Interface;
 use lifeboot_contract::plan::Plan;
 use std::io::Write as _;
 use std::net::TcpListener;
 
 fn walked(text: &str) -> Walked {
-    walk(
-        &Network::default(),
-        &Target::typed(text, &Plan::default()).unwrap(),
-    )
+    walked_in(&Network::default(), text)
+}
+
+fn walked_in(network: &Network, text: &str) -> Walked {
+    walk(network, &Target::typed(text, &Plan::default()).unwrap())
 }
 
 /// Answers one request with these words; returns the port.
@@ -86,9 +88,28 @@ fn something_that_is_no_tls_server_fails_at_tls_and_the_clock_is_told() {
 }
 
 #[test]
-fn without_a_cable_nothing_else_is_tried() {
-    let walked = walked("http://192.0.2.1/os");
-    assert_eq!((failing(&walked).step, walked.steps.len()), ("link", 1));
+fn without_a_cable_nothing_else_is_tried_and_without_an_interface_no_cable_is_asked_for() {
+    let interface = Interface {
+        name: "eth0".to_owned(),
+        carrier: Some(false),
+        ..Interface::default()
+    };
+    let unplugged = Network {
+        interfaces: vec![interface],
+        ..Network::default()
+    };
+    for (network, what, cable) in [
+        (unplugged, "no interface carries", true),
+        (Network::default(), "there is no network interface", false),
+    ] {
+        let walked = walked_in(&network, "http://192.0.2.1/os");
+        let step = failing(&walked);
+        assert_eq!(
+            (step.step, step.what.as_str(), walked.steps.len()),
+            ("link", what, 1)
+        );
+        assert_eq!(walked.hint.unwrap().contains("cable"), cable);
+    }
 }
 
 #[test]
