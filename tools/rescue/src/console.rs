@@ -156,9 +156,19 @@ fn round(terminal: &mut File) -> io::Result<Next> {
             writeln!(terminal, "{line}")?;
         }
     }
+    let shut = guard::is_shut();
+    if shut {
+        writeln!(terminal, "{}", guard::SHUT)?;
+    }
     match &shown {
-        Shown::Wanted(volume) => passphrase(terminal, volume),
-        _ => enter(terminal, &shown),
+        Shown::Wanted(volume) => passphrase(terminal, volume, if shut { "" } else { " (empty: a shell)" }),
+        _ => {
+            if !shut {
+                // A line of its own: what the boot and the kernel say next begins another.
+                writeln!(terminal, "Please press Enter for a shell.")?;
+            }
+            enter(terminal, &shown)
+        }
     }
 }
 
@@ -189,8 +199,6 @@ impl Shown {
 }
 
 fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
-    // A line of its own: what the boot and the kernel say next begins another.
-    writeln!(terminal, "Please press Enter for a shell.")?;
     let fd = terminal.try_clone()?;
     let quiet = Quiet::new(fd.as_fd(), TypedAhead::ThrownAway)?;
     loop {
@@ -211,9 +219,9 @@ fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
     }
 }
 
-fn passphrase(terminal: &mut File, volume: &LockedVolume) -> io::Result<Next> {
+fn passphrase(terminal: &mut File, volume: &LockedVolume, otherwise: &str) -> io::Result<Next> {
     let fd = terminal.try_clone()?;
-    let question = format!("Passphrase for {} (empty: a shell): ", volume.describe());
+    let question = format!("Passphrase for {}{otherwise}: ", volume.describe());
     let answer = prompt::ask(fd.as_fd(), terminal, &question, || !still_wanted(volume))?;
     let secret = match answer {
         Answer::Withdrawn => {

@@ -26,6 +26,14 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// Memory in KiB that checking a password leaves for everything else.
 const RESERVE_KIB: u64 = 16 << 10;
 
+/// What a console that is shut says instead of inviting people.
+pub const SHUT: &str = "No shell here: lifeboot.console-password is not a hash (see 'rescue status' by ssh).";
+
+/// Whether nobody gets a shell on the consoles.
+pub fn is_shut() -> bool {
+    matches!(wanted(), Console::Shut)
+}
+
 /// Stands before the shell of one console.
 pub struct Guard {
     name: String,
@@ -48,11 +56,8 @@ impl Guard {
     pub fn admits(&mut self, terminal: &mut File) -> io::Result<bool> {
         match wanted() {
             Console::Open => Ok(true),
+            // That is what the console says when it shows again how the boot stands.
             Console::Shut => {
-                writeln!(
-                    terminal,
-                    "No shell: lifeboot.console-password is not a hash (see 'rescue status' by ssh)."
-                )?;
                 std::thread::sleep(FIRST_PAUSE);
                 Ok(false)
             }

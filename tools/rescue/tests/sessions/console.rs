@@ -55,8 +55,8 @@ impl Person {
         rustix::io::write(&self.line, keys.as_bytes()).unwrap();
     }
 
-    /// Reads on until `words` are there, and forgets everything up to them.
-    fn until(&mut self, words: &str) {
+    /// Reads on until `words` are there, and forgets everything up to them, which is returned.
+    fn until(&mut self, words: &str) -> String {
         let start = Instant::now();
         loop {
             let mut buffer = [0; 4096];
@@ -65,8 +65,7 @@ impl Person {
                 self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
             if let Some(at) = self.seen.find(words) {
-                self.seen.drain(..at + words.len());
-                return;
+                return self.seen.drain(..at + words.len()).collect();
             }
             assert!(
                 start.elapsed() < Duration::from_secs(20),
@@ -228,16 +227,37 @@ fn a_disk_can_be_unlocked_without_the_password_that_the_shell_wants() {
     assert!(person.init.holds().is_empty());
 }
 
-#[test]
-fn a_console_whose_password_is_not_known_gives_no_shell() {
-    let plan = Plan {
+fn shut() -> Plan {
+    Plan {
         console: Console::Shut,
         ..Plan::default()
-    };
-    let mut person = Person::sit_down_with(Phase::Rescue, &plan);
-    person.until("Please press Enter");
-    person.type_in("\r");
-    person.until("No shell: ");
-    person.until("Please press Enter");
-    assert!(person.init.holds().is_empty());
+    }
+}
+
+#[test]
+fn a_console_whose_password_is_not_known_gives_no_shell_and_invites_nobody() {
+    for (plan, says, then, other) in [
+        (guarded(), "Please press Enter", "Password: ", "No shell"),
+        (shut(), "No shell here: ", "No shell here: ", "press Enter"),
+    ] {
+        let mut person = Person::sit_down_with(Phase::Rescue, &plan);
+        for words in [says, then] {
+            let said = person.until(words);
+            assert!(!said.contains(other), "{said}");
+            person.type_in("\r");
+        }
+        assert!(person.init.holds().is_empty());
+    }
+}
+
+#[test]
+fn a_console_without_a_shell_still_unlocks_and_promises_none() {
+    for (plan, otherwise) in [(guarded(), " (empty: a shell): "), (shut(), ": ")] {
+        let mut person = Person::sit_down_with(waiting(), &plan);
+        let said = person.until("Passphrase for /dev/no-such-disk (UUID 0-1)");
+        assert_eq!(said.contains("No shell here: "), plan.console == Console::Shut);
+        assert_eq!(person.until(otherwise), otherwise);
+        person.type_in("geheim\r");
+        person.until("Not unlocked: ");
+    }
 }
