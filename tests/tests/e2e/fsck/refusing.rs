@@ -1,8 +1,8 @@
-//! Damage before which the checkers themselves stop short: a journal that is gone.
+//! Damage before which the checkers themselves stop short: a journal that is gone, files without a directory.
 
 use super::{ends, guest, json, last_writes, of, reads, start};
 use anyhow::{Result, ensure};
-use lifeboot_tests::fixtures::disk::{Damage, Disks, LETTER};
+use lifeboot_tests::fixtures::disk::{Damage, Disks, LETTER, LETTER_TEXT};
 use lifeboot_tests::guest::Client;
 
 /// Outcome and sentence of a look, or of whatever `words` make of it.
@@ -56,5 +56,39 @@ fn a_damaged_journal_is_made_anew_and_what_waited_in_it_is_given_up_by_name_only
         last_writes(&client, &paths[..1])? == before[..1],
         "the sound twin was written to"
     );
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn files_of_an_f2fs_that_are_in_no_directory_are_not_deleted_but_copied_out_as_the_advice_says() -> Result<()>
+{
+    let disks = Disks::new("no-directory")?;
+    let paths = [
+        disks.f2fs_with_letter("sound", "s", false)?,
+        disks.f2fs_with_letter("lost", "l", true)?,
+    ];
+    let (guest, client) = start(guest("no directory", &paths)?)?;
+    let before = last_writes(&client, &paths)?;
+    ensure!(told(&client, &[], "/dev/vda")?.0 == "clean", "the sound twin");
+    for words in [&[][..], &["--repair"]] {
+        let (is, text) = told(&client, words, "/dev/vdb")?;
+        ensure!(is == "errors" && text.contains("by hand"), "{is}: {text}");
+    }
+    ends(&client, &["rescue", "fsck", "--repair", "all"], 1)?;
+    let text = told(&client, &[], "/dev/vdb")?.1;
+    let commands: Vec<&str> = text.split('\'').filter(|part| part.starts_with("yes ")).collect();
+    let [copy, delete] = commands[..] else {
+        anyhow::bail!("{commands:?} in {text}");
+    };
+    let script = format!("mkdir /run/out && cd /run/out && {copy} >&2; cat lost_found/important.txt");
+    let letter = client.run(&[&script])?.text();
+    ensure!(letter == LETTER_TEXT, "the letter reads {letter:?}");
+    ensure!(
+        last_writes(&client, &paths)? == before,
+        "something was written to"
+    );
+    client.run(&[delete])?;
+    ends(&client, &["rescue", "fsck", "/dev/vdb"], 0)?;
     guest.passed()
 }

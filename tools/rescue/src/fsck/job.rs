@@ -9,7 +9,7 @@ use crate::ticker::{Ticker, clock};
 use crate::{tool, work};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -87,11 +87,26 @@ impl<'a> Job<'a> {
     /// # Errors
     /// When it cannot be started; how it ends is the caller's to judge.
     pub fn run(&self, doing: &str, words: &[String]) -> anyhow::Result<Ran> {
+        self.run_answering(doing, words, "")
+    }
+
+    /// The same of one that asks. `answers` must fit into a pipe; without any it reads nothing.
+    ///
+    /// # Errors
+    /// As [`Job::run`].
+    pub fn run_answering(&self, doing: &str, words: &[String], answers: &str) -> anyhow::Result<Ran> {
         let (name, arguments) = words.split_first().context("no program")?;
         self.note(&format!("$ {}", words.join(" ")));
         let mut command = tool::command(name, arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !answers.is_empty() {
+            command.stdin(Stdio::piped());
+        }
         let mut child = command.spawn().with_context(|| name.clone())?;
+        if let Some(mut input) = child.stdin.take() {
+            // One that has ended by itself has nothing to ask.
+            crate::output::ignore(input.write_all(answers.as_bytes()));
+        }
         let outputs = (child.stdout.take(), child.stderr.take());
         let (share, heard) = (Share::new(0), Mutex::new(Vec::new()));
         let hear = |bytes: &[u8]| self.hear(bytes, &heard);

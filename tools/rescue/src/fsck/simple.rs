@@ -1,4 +1,4 @@
-//! Checkers that need no more than their exit codes: FAT, exFAT, F2FS, NTFS.
+//! Checkers that need little more than their exit codes: FAT, exFAT, F2FS, NTFS.
 
 use super::found::{Condition, Found, Step, line};
 use super::job::{Job, Ran};
@@ -25,16 +25,40 @@ pub fn exfat(job: &Job) -> anyhow::Result<Found> {
 
 /// F2FS. See fsck.f2fs(8); older versions end with 0 whatever they found, so what they say counts too.
 ///
+/// Where files lost their directory it asks whether to copy them out, whatever its options say, and dies without an answer. A look
+/// answers no. A repair is given no answer: should it come upon such files only then, it dies before it deletes them.
+///
 /// # Errors
 /// When it cannot be started.
 pub fn f2fs(job: &Job) -> anyhow::Result<Found> {
     let device = job.disk.device.as_str();
-    let mut ran = job.run("checking", &line(&["fsck.f2fs", "--dry-run", device]))?;
+    let words = line(&["fsck.f2fs", "--dry-run", device]);
+    let mut ran = job.run_answering("checking", &words, &"n\n".repeat(16))?;
     let complains = ran.said.contains("[Fail]") || ran.said.contains("[ASSERT]");
     if ran.code == Some(0) && complains {
         ran.code = Some(4);
     }
-    Ok(judge(&ran, 1..=7, &["fsck.f2fs", "-f", "-y", device]))
+    Ok(judge_f2fs(&ran, device))
+}
+
+/// What it copies out are regular files, one of each name, and it does not notice that there is no room for them: so a person does that.
+fn judge_f2fs(ran: &Ran, device: &str) -> Found {
+    let found = judge(ran, 1..=7, &["fsck.f2fs", "-f", "-y", device]);
+    if found.condition != Condition::Damaged || !ran.said.contains("restore lost files") {
+        return found;
+    }
+    Found {
+        advice: Some(format!(
+            "copy them out by hand: 'yes y | fsck.f2fs --dry-run {device}' in an empty directory, with more room than they need, since it \
+             does not tell when it is full; directories are left out, and of files of one name all but one. Look into lost_found there, \
+             and only then repair, which deletes them: 'yes n | fsck.f2fs -f -y {device}'"
+        )),
+        ..Found::damaged(
+            "errors were found, and files that are in no directory: a repair would delete these",
+            found.code,
+            Vec::new(),
+        )
+    }
 }
 
 /// NTFS. Only Windows has a real checker; ntfsfix sees to the few things without which it is not mounted.
@@ -69,6 +93,32 @@ fn judge(ran: &Ran, errors: std::ops::RangeInclusive<i32>, repair: &[&str]) -> F
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_without_a_directory_turn_the_repair_of_an_f2fs_off() {
+        let told = |code, said: &str| {
+            let ran = Ran {
+                code: Some(code),
+                said: said.to_owned(),
+                ..Ran::default()
+            };
+            judge_f2fs(&ran, "/dev/x")
+        };
+        let fails = "[FSCK] Unreachable nat entries [Fail] [0x1]\n";
+        let found = told(4, fails);
+        assert!(found.steps.len() == 1 && found.advice.is_none());
+        let found = told(
+            4,
+            &format!("{fails}\nDo you want to restore lost files into ./lost_found/? [Y/N] "),
+        );
+        assert_eq!((found.condition, found.steps), (Condition::Damaged, Vec::new()));
+        assert!(
+            found
+                .advice
+                .is_some_and(|advice| advice.contains("--dry-run /dev/x"))
+        );
+        assert_eq!(told(255, "").condition, Condition::Unable);
+    }
 
     #[test]
     fn exit_codes_that_are_not_known_are_no_errors_of_the_file_system() {
