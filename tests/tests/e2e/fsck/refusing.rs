@@ -1,4 +1,5 @@
-//! Damage before which the checkers themselves stop short: a journal that is gone, files without a directory.
+//! Damage before which the checkers themselves stop short, or that they do not see: a journal that is gone, files without a directory, a bitmap
+//! without itself.
 
 use super::{ends, guest, json, last_writes, of, reads, start};
 use anyhow::{Result, ensure};
@@ -90,5 +91,36 @@ fn files_of_an_f2fs_that_are_in_no_directory_are_not_deleted_but_copied_out_as_t
     );
     client.run(&[delete])?;
     ends(&client, &["rescue", "fsck", "/dev/vdb"], 0)?;
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn an_exfat_that_its_checker_calls_clean_and_the_kernel_does_not_mount_is_repaired() -> Result<()> {
+    let disks = Disks::new("no-bitmap")?;
+    let paths = [
+        disks.exfat_with_bitmap("sound", "S", false)?,
+        disks.exfat_with_bitmap("spoilt", "B", true)?,
+    ];
+    let (guest, client) = start(guest("no bitmap", &paths)?)?;
+    let mounts = |device: &str| -> Result<bool> {
+        let script = format!("mkdir -p /mnt && mount -t exfat -o ro {device} /mnt && umount /mnt");
+        Ok(client.run(&[&script])?.status == Some(0))
+    };
+    let before = last_writes(&client, &paths)?;
+    for (device, sound) in [("/dev/vda", true), ("/dev/vdb", false)] {
+        ensure!(mounts(device)? == sound, "{device}");
+        let (is, text) = told(&client, &[], device)?;
+        ensure!(is == if sound { "clean" } else { "errors" }, "{is}: {text}");
+    }
+    ends(&client, &["rescue", "fsck", "--repair", "/dev/vda"], 0)?;
+    ensure!(
+        last_writes(&client, &paths)? == before,
+        "something was written to"
+    );
+    let (is, text) = told(&client, &["--repair"], "/dev/vdb")?;
+    ensure!(is == "repaired", "{is}: {text}");
+    ends(&client, &["rescue", "fsck", "/dev/vdb"], 0)?;
+    ensure!(mounts("/dev/vdb")?, "it is still not mounted");
     guest.passed()
 }

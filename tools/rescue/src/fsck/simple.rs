@@ -2,6 +2,7 @@
 
 use super::found::{Condition, Found, Step, line};
 use super::job::{Job, Ran};
+use super::mount::{self, Mounted};
 
 /// FAT. See fsck.fat(8): 1 is errors, repaired or not.
 ///
@@ -13,14 +14,55 @@ pub fn fat(job: &Job) -> anyhow::Result<Found> {
     Ok(judge(&ran, 1..=1, &["fsck.vfat", "-a", device]))
 }
 
+/// What mount says where the kernel did not take what is on the device, in the words of util-linux and of busybox.
+const REFUSALS: [&str; 4] = [
+    "can't read superblock",
+    "bad superblock",
+    "Input/output error",
+    "Invalid argument",
+];
+
 /// exFAT. See fsck.exfat(8): as e2fsck's, 4 is left uncorrected.
 ///
+/// A look of exfatprogs 1.2.9 overlooks that the allocation bitmap lacks itself, which a repair mends and without which the kernel
+/// mounts nothing. So what it calls clean is mounted for a moment; there is no journal to replay, so nothing is written.
+///
 /// # Errors
-/// When it cannot be started.
+/// When it cannot be started, or stays mounted.
 pub fn exfat(job: &Job) -> anyhow::Result<Found> {
     let device = job.disk.device.as_str();
+    let repair = ["fsck.exfat", "-y", device];
     let ran = job.run("checking", &line(&["fsck.exfat", "-n", device]))?;
-    Ok(judge(&ran, 1..=7, &["fsck.exfat", "-y", device]))
+    let found = judge(&ran, 1..=7, &repair);
+    if found.condition != Condition::Sound {
+        return Ok(found);
+    }
+    match mount::mount_to_read(job, "exfat")? {
+        Mounted::At(place) => {
+            place.unmount(job)?;
+            Ok(found)
+        }
+        Mounted::Not(_) if job.is_stopped() => Ok(Found {
+            condition: Condition::Stopped,
+            ..found
+        }),
+        Mounted::Not(why) => Ok(judge_unmounted(&why, ran.code, &repair)),
+    }
+}
+
+fn judge_unmounted(why: &str, code: Option<i32>, repair: &[&str]) -> Found {
+    match REFUSALS.iter().any(|refusal| why.contains(refusal)) {
+        true => Found::damaged(
+            "its checker finds nothing wrong, but the kernel cannot mount it",
+            code,
+            vec![Step::Run(line(repair))],
+        ),
+        // A kernel that lacks the file system says nothing about this one.
+        false => Found::sound(
+            &format!("clean, though it could not be tried to mount it: {why}"),
+            code,
+        ),
+    }
 }
 
 /// F2FS. See fsck.f2fs(8); older versions end with 0 whatever they found, so what they say counts too.
@@ -118,6 +160,29 @@ mod tests {
                 .is_some_and(|advice| advice.contains("--dry-run /dev/x"))
         );
         assert_eq!(told(255, "").condition, Condition::Unable);
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_is_damaged_and_a_kernel_without_exfat_says_nothing() {
+        let told = |why| judge_unmounted(why, Some(0), &["fsck.exfat", "-y", "/dev/x"]);
+        for why in [
+            "mount: /run/x: can't read superblock on /dev/x.",
+            "mount: mounting /dev/x on /run/x failed: Input/output error",
+        ] {
+            assert_eq!(
+                (told(why).condition, told(why).steps.len()),
+                (Condition::Damaged, 1)
+            );
+        }
+        for why in [
+            "mount: /run/x: unknown filesystem type 'exfat'.",
+            "mount: mounting /dev/x on /run/x failed: No such device",
+        ] {
+            assert_eq!(
+                (told(why).condition, told(why).steps.len()),
+                (Condition::Sound, 0)
+            );
+        }
     }
 
     #[test]
