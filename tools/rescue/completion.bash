@@ -14,7 +14,7 @@ _rescue_devices() {
 
 _rescue() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-    local options= values= takes= words=
+    local options= values= takes= words= one_of=
     COMPREPLY=()
     if ((COMP_CWORD == 1)) || [[ ${COMP_WORDS[1]} == help ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$_rescue_commands" -- "$word")
@@ -34,15 +34,17 @@ _rescue() {
     mount) options='--list --read-only --at --root-only --subvolume --dry-run --json' values='--at --subvolume' takes='device' ;;
     net) options='--json' values='' takes='' ;;
     poweroff) options='' values='' takes='' ;;
-    reboot) options='--to --argument --dry-run' values='--to --argument' takes='' ;;
-    report) options='--json --out --only' values='--out --only' takes='' ;;
+    reboot) options='--to --argument --dry-run' values='--to --argument' takes=''; [[ $before == --to ]] && one_of='network sd usb nvme rescue' ;;
+    report) options='--json --out --only' values='--out --only' takes=''; [[ $before == --only ]] && one_of='system firmware power network disks mounts modules parameters status events kernel-log pstore' ;;
     resize) options='' values='' takes='' ;;
     status) options='--json' values='' takes='' ;;
     tunnel) options='--check --json --serve' values='' takes='' ;;
     umount) options='--close --lazy' values='' takes='file' ;;
     unlock) options='--all --key-file --header --name --read-only --tang --test --show --json' values='--key-file --header --name' takes='device' ;;
     esac
-    if [[ $word == -* ]]; then
+    if [[ -n $one_of ]]; then
+        words=$one_of
+    elif [[ $word == -* ]]; then
         words="$options --help"
     elif [[ " $values " == *" $before "* ]]; then
         takes=file

@@ -41,7 +41,7 @@ pub struct Log {
     #[argh(switch, short = 'f')]
     follow: bool,
     /// begin at the event of this number
-    #[argh(option, default = "0")]
+    #[argh(option, default = "0", arg_name = "number")]
     since: u64,
 }
 

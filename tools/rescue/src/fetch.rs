@@ -32,10 +32,10 @@ const RESERVE: u64 = 48 << 20;
 )]
 pub struct Fetch {
     /// write to this file, which appears when all of it is there and verified
-    #[argh(option, short = 'o')]
+    #[argh(option, short = 'o', arg_name = "file")]
     output: Option<PathBuf>,
     /// the SHA-256 it must have
-    #[argh(option)]
+    #[argh(option, arg_name = "hex")]
     sha256: Option<String>,
     /// take whatever comes
     #[argh(switch)]

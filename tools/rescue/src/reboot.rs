@@ -35,10 +35,10 @@ const LONGEST_ARGUMENT: usize = 255;
 )]
 pub struct Reboot {
     /// start next time from: network, sd, usb, nvme or rescue
-    #[argh(option)]
+    #[argh(option, arg_name = "target")]
     to: Option<Target>,
     /// a word for the firmware that goes with the restart (reboot(2), RESTART2)
-    #[argh(option)]
+    #[argh(option, arg_name = "word")]
     argument: Option<String>,
     /// say what would be done, and do nothing
     #[argh(switch)]
@@ -69,6 +69,11 @@ impl Target {
         (Target::Rescue, "rescue"),
     ];
 
+    /// What can be typed.
+    pub fn names() -> Vec<&'static str> {
+        Target::ALL.iter().map(|(_, name)| *name).collect()
+    }
+
     fn name(self) -> &'static str {
         Target::ALL
             .iter()
@@ -82,10 +87,9 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Target::ALL.iter().find(|(_, name)| *name == text);
-        let names = || Target::ALL.map(|(_, name)| name).join(", ");
         found
             .map(|(target, _)| *target)
-            .ok_or_else(|| format!("'{text}' is none of {}", names()))
+            .ok_or_else(|| format!("'{text}' is none of {}", Target::names().join(", ")))
     }
 }
 

@@ -91,10 +91,9 @@ pub fn run(options: &ReportOptions) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let Some(section) = sections::ALL.iter().find(|section| section.name == name) else {
-        let names: Vec<&str> = sections::ALL.iter().map(|section| section.name).collect();
         output::complain(&format!(
             "rescue: '{name}' is no section; there are {}",
-            names.join(", ")
+            section_names().join(", ")
         ));
         return Ok(ExitCode::from(2));
     };
@@ -107,6 +106,11 @@ pub fn run(options: &ReportOptions) -> anyhow::Result<ExitCode> {
     };
     write(&text, options.out.as_deref())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a report consists of.
+pub fn section_names() -> Vec<&'static str> {
+    sections::ALL.iter().map(|section| section.name).collect()
 }
 
 fn clean(told: &mut Told) {

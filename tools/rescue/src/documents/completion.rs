@@ -1,5 +1,7 @@
 //! What Tab offers behind `rescue`, as a script for bash.
 
+use crate::reboot::Target;
+use crate::report;
 use argh::{CommandInfoWithArgs, FlagInfoKind};
 use std::fmt::Write as _;
 
@@ -19,7 +21,7 @@ _rescue_devices() {
 
 _rescue() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-    local options= values= takes= words=
+    local options= values= takes= words= one_of=
     COMPREPLY=()
     if ((COMP_CWORD == 1)) || [[ ${COMP_WORDS[1]} == help ]]; then
         mapfile -t COMPREPLY < <(compgen -W \"$_rescue_commands\" -- \"$word\")
@@ -29,7 +31,9 @@ _rescue() {
 ";
 
 const TAIL: &str = "    esac
-    if [[ $word == -* ]]; then
+    if [[ -n $one_of ]]; then
+        words=$one_of
+    elif [[ $word == -* ]]; then
         words=\"$options --help\"
     elif [[ \" $values \" == *\" $before \"* ]]; then
         takes=file
@@ -81,12 +85,31 @@ fn case(command: &CommandInfoWithArgs) -> String {
         let names: Vec<&str> = command.commands.iter().map(|sub| sub.name).collect();
         let _infallible = write!(takes, "words:{}", names.join(" "));
     }
+    let mut chosen = String::new();
+    for value in &values {
+        if let Some(words) = one_of(command.name, value) {
+            let _infallible = write!(
+                chosen,
+                "; [[ $before == {value} ]] && one_of='{}'",
+                words.join(" ")
+            );
+        }
+    }
     format!(
-        "    {}) options='{}' values='{}' takes='{takes}' ;;\n",
+        "    {}) options='{}' values='{}' takes='{takes}'{chosen} ;;\n",
         command.name,
         options.join(" "),
         values.join(" ")
     )
+}
+
+/// What an option takes, where it is one of a few words.
+fn one_of(command: &str, option: &str) -> Option<Vec<&'static str>> {
+    match (command, option) {
+        ("reboot", "--to") => Some(Target::names()),
+        ("report", "--only") => Some(report::section_names()),
+        _ => None,
+    }
 }
 
 /// What an argument of that name can be.
@@ -95,5 +118,32 @@ fn kind(name: &str) -> Option<&'static str> {
         "device" | "devices" | "disk" => Some("device"),
         "source" | "target" | "file" | "path" => Some("file"),
         _ => None,
+    }
+}
+
+#[test]
+fn tab_offers_what_an_option_takes_and_nothing_where_anything_may_stand() {
+    let script = script(&super::commands());
+    let offered = |words: &[&str]| {
+        let play = format!(
+            "{script}\nCOMP_WORDS=(rescue \"$@\"); COMP_CWORD=$#; _rescue; echo \"${{COMPREPLY[*]}}\""
+        );
+        let mut bash = std::process::Command::new("bash");
+        let ended = bash
+            .args(["--norc", "-c", &play, "bash"])
+            .args(words)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&ended.stdout).trim().to_owned()
+    };
+    for (words, offers) in [
+        (["reboot", "--to", ""], "network sd usb nvme rescue"),
+        (["reboot", "--to", "n"], "network nvme"),
+        (["reboot", "--dry-run", "n"], ""),
+        (["reboot", "--dry-run", "--t"], "--to"),
+        (["report", "--only", "ke"], "kernel-log"),
+        (["report", "--json", "ke"], ""),
+    ] {
+        assert_eq!(offered(&words), offers, "{words:?}");
     }
 }
