@@ -34,7 +34,7 @@ impl Memory {
         }
     }
 
-    /// The sentence that says it is not enough.
+    /// The sentence that says it is not enough, and what to do. What is on the disk cannot be changed by this machine.
     pub fn too_little(self) -> String {
         let needed = if self.least > self.free {
             self.least
@@ -42,7 +42,8 @@ impl Memory {
             self.most
         };
         format!(
-            "not enough memory to check the passphrase: its key slot takes {} MiB, {} MiB are free",
+            "not enough memory to check the passphrase: its key slot takes {} MiB, {} MiB are free; on a machine with enough, \
+             'cryptsetup luksConvertKey --pbkdf-memory KIB DEVICE' makes it take less and '--pbkdf pbkdf2' none",
             needed / 1024,
             self.free / 1024
         )
@@ -65,6 +66,23 @@ fn available_of(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_and_how_to_need_less() {
+        let memory = |least| Memory {
+            least,
+            most: 1 << 20,
+            free: 118_784,
+        };
+        for (least, needed) in [(524_288, "512"), (65_536, "1024")] {
+            let said = memory(least).too_little();
+            let begins = format!("its key slot takes {needed} MiB, 116 MiB are free; ");
+            assert!(
+                said.contains(&begins) && said.contains("--pbkdf pbkdf2"),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn the_memory_of_the_cheapest_and_the_dearest_slot_is_known() {

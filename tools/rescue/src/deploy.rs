@@ -38,6 +38,7 @@ pub mod pipe;
 mod report;
 pub mod source;
 pub mod target;
+pub mod unmount;
 pub mod unpack;
 mod worker;
 pub mod write;

@@ -12,6 +12,8 @@ use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use serde::Serialize;
 use std::io::{IsTerminal as _, stdout};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub mod gpt;
@@ -267,6 +269,7 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
 /// # Errors
 /// When there is none, or a label is there twice.
 pub fn find<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
+    let typed = Path::new(name);
     let mut name = name.to_owned();
     // /dev/disk/by-…, /dev/root and the like.
     if name.starts_with('/')
@@ -280,6 +283,12 @@ pub fn find<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
         .filter(|disk| disk.is_called(&name) || is_mapped(disk, &name))
         .collect();
     match found.as_slice() {
+        [] if is_other(typed) => {
+            bail!(
+                "{}: not a block device; 'rescue disks' shows what is there",
+                typed.display()
+            )
+        }
         [] => bail!("{name}: no such block device; 'rescue disks' shows what is there"),
         [one] => Ok(one),
         several => {
@@ -287,6 +296,11 @@ pub fn find<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
             bail!("{name}: means {} devices: {}", several.len(), devices.join(", "))
         }
     }
+}
+
+/// Whether something is there that is no block device: a file, `/dev/null`.
+fn is_other(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| !meta.file_type().is_block_device())
 }
 
 /// Whether `path` is the kernel's own name of a device that lsblk shows under /dev/mapper.
@@ -358,12 +372,17 @@ pub mod tests {
         for name in ["/dev/vda1", "vda1", "UUID=U-1", "LABEL=data", "PARTUUID=P-1"] {
             assert_eq!(find(&disks, name).unwrap().device, "/dev/vda1", "{name}");
         }
-        assert!(
-            find(&disks, "vdb")
-                .unwrap_err()
-                .to_string()
-                .contains("no such block device")
-        );
+        for (name, says) in [
+            ("vdb", "no such block device"),
+            ("LABEL=other", "no such block device"),
+            ("/dev/nothing", "no such block device"),
+            ("/dev/null", "/dev/null: not a block device"),
+            ("/etc/passwd", "/etc/passwd: not a block device"),
+            ("/", "/: not a block device"),
+        ] {
+            let said = find(&disks, name).unwrap_err().to_string();
+            assert!(said.contains(says), "{said}");
+        }
     }
 
     #[test]

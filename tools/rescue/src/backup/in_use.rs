@@ -1,6 +1,7 @@
 //! Whether somebody writes to the disk while it would be read.
 
 use crate::deploy::target::Target as Device;
+use crate::deploy::unmount;
 use anyhow::Context as _;
 use std::fs;
 
@@ -26,8 +27,9 @@ fn changes(device: &Device, mounts: &str) -> Option<String> {
             }
             if is_writable(mounts, point) {
                 return Some(format!(
-                    "{name}: {} is mounted for writing on {point} and would change while it is read; first: umount {point}",
-                    part.device
+                    "{name}: {} is mounted for writing on {point} and would change while it is read; first: {}",
+                    part.device,
+                    unmount::command(point)
                 ));
             }
         }

@@ -1,9 +1,9 @@
 //! Which disk is meant, what it is, and why it may not be overwritten.
 
+use super::unmount;
 use crate::disks::sysfs::{self, told, word};
 use crate::disks::{self, Disk};
 use lifeboot_contract::plan::BlockId;
-use std::fs;
 
 /// The disk that is to be overwritten.
 #[derive(Debug)]
@@ -32,9 +32,6 @@ impl Target {
     /// # Errors
     /// There is none of that name, or several.
     pub fn find(name: &str, keys: Option<&BlockId>) -> anyhow::Result<Target> {
-        if fs::metadata(name).is_ok_and(|meta| meta.is_file() || meta.is_dir()) {
-            anyhow::bail!("{name}: not a block device; 'rescue disks' shows what is there");
-        }
         let disks = disks::list()?;
         let disk = disks::find(&disks, name)?.clone();
         let inside = within(&disks, &disk.device);
@@ -89,8 +86,9 @@ impl Target {
             return Some(match point.as_str() {
                 "[SWAP]" => format!("{device}: {} is used as swap; swapoff {0} first", part.device),
                 _ => format!(
-                    "{device}: {} is mounted on {point}; unmount it first: umount {point}",
-                    part.device
+                    "{device}: {} is mounted on {point}; unmount it first: {}",
+                    part.device,
+                    unmount::command(point)
                 ),
             });
         }
@@ -251,11 +249,5 @@ mod tests {
     fn a_disk_is_named_so_that_it_is_not_taken_for_its_neighbour() {
         assert_eq!(target().title(), "/dev/vda: QEMU DISK, serial QM0001, 2.0 GiB");
         assert_eq!(target().contents().len(), 6);
-        assert!(
-            Target::find("/etc/passwd", None)
-                .unwrap_err()
-                .to_string()
-                .contains("not a block device")
-        );
     }
 }
