@@ -1,6 +1,8 @@
 //! The machine itself, as `rescue eeprom`, `rescue report` and `rescue reboot --to` see it.
 
+use crate::output;
 use lifeboot_init::board::Board;
+use lifeboot_init::stage::plan::image_info;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,22 @@ pub fn root() -> PathBuf {
 /// The board this runs on.
 pub fn board() -> Board {
     Board::below(&root())
+}
+
+/// This program's version, and the image it runs in where there is one: the two differ where a program was copied.
+pub fn version() -> Vec<String> {
+    let mut lines = vec![format!("rescue {}", env!("CARGO_PKG_VERSION"))];
+    let image = image_info(&root());
+    if !image.version.is_empty() {
+        lines.push(format!(
+            "image {} {} for {}, built {}",
+            image.name,
+            image.version,
+            image.board,
+            output::date(image.build_time)
+        ));
+    }
+    lines
 }
 
 /// The firmware mailbox of this machine, or of the tree that stands for one.

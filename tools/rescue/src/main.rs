@@ -127,6 +127,10 @@ fn by_word(words: &[OsString]) -> anyhow::Result<ExitCode> {
     let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["help" | "--help" | "-h"] => return screen(),
+        ["--version" | "-V"] => {
+            output::lines(machine::version().iter().map(String::as_str))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         ["help", command, ..] => words = vec![*command, "--help"],
         // argh takes a dash alone for an option.
         ["deploy", ..] => words

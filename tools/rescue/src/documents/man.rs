@@ -36,6 +36,9 @@ pub fn overview(commands: &[CommandInfoWithArgs]) -> String {
             text(command.description)
         ));
     }
+    out.push_str(
+        ".SH OPTIONS\n.TP\n\\fB\\-\\-version\\fR\nsay which version this program and its image have\n",
+    );
     out + EXIT
 }
 

@@ -2,6 +2,7 @@
 
 use crate::stand_in::{StandIn, directory, output};
 use lifeboot_contract::firmware::uefi::file_name;
+use lifeboot_contract::image::ImageInfo;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -125,6 +126,30 @@ fn a_machine_whose_firmware_cannot_be_told_says_so() {
     );
     let (code, text) = said(&rescue(&dir, &["reboot", "--argument", &"x".repeat(256)]));
     assert_eq!(code, Some(2), "{text}");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn the_version_is_the_programs_and_where_there_is_an_image_its_own() {
+    let dir = directory();
+    let own = format!("rescue {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(said(&rescue(&dir, &["--version"])), (Some(0), own.clone()));
+    let image = ImageInfo {
+        name: "lifeboot".to_owned(),
+        version: "0.0.7".to_owned(),
+        board: "pi4".to_owned(),
+        build_time: 86_400,
+        ..ImageInfo::default()
+    };
+    let text = serde_json::to_vec(&image).unwrap();
+    machine(&dir, &[("etc/lifeboot/image.json", &text)]);
+    let (code, text) = said(&rescue(&dir, &["--version"]));
+    let line = text.strip_prefix(&own).unwrap();
+    assert_eq!(code, Some(0));
+    assert!(
+        line.starts_with("image lifeboot 0.0.7 for pi4, built 1970-01-02"),
+        "{line}"
+    );
     fs::remove_dir_all(dir).unwrap();
 }
 
