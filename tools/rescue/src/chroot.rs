@@ -30,7 +30,7 @@ pub use inside::{WORD, enter};
 #[argh(
     subcommand,
     name = "chroot",
-    note = "The system is found and mounted as 'rescue mount' does, unless it is mounted\nalready. /dev, /proc and /sys are there in it, EFI variables where the machine has\nthem, an empty /run, and this system's name servers; no file of it is changed for\nthat. The shell is root's own. Afterwards everything is unmounted that was not\nmounted before; programs that were left running in it are named, and keep what they\nuse. The exit status is that of the shell or the command.",
+    note = "The system is found and mounted as 'rescue mount' does, unless it is mounted already. /dev, /proc and /sys are there in it, EFI variables where the machine has them, an empty /run, and this system's name servers; no file of it is changed for that. The shell is root's own. Afterwards everything is unmounted that was not mounted before; programs that were left running in it are named, and keep what they use. The exit status is that of the shell or the command.",
     example = "A shell in the system of this machine:\n$ {command_name}\nIn one of several:\n$ {command_name} /dev/vdb2\nOne command in the only one:\n$ {command_name} -- apt-get -f install\nOne command in one of several:\n$ {command_name} /dev/vdb2 passwd root\nIn what is mounted at a directory:\n$ {command_name} /srv/system"
 )]
 pub struct Chroot {

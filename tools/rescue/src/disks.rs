@@ -38,7 +38,7 @@ pub const LUKS: &str = "crypto_LUKS";
 #[argh(
     subcommand,
     name = "disks",
-    note = "One line for each device, those inside it below it; then a sentence for each\nthing that wants attention, with the command that helps: a damaged partition\ntable, an array without one half, a volume group that is not active.\n\nNothing is written, and a disk that does not answer is named after 8 s and\nholds up nobody. On a terminal that is too narrow UUIDs have a table of their\nown. What eMMCs tell of their wear is always looked at; --health asks SATA,\nNVMe and USB disks too, which wakes sleeping ones and takes up to 15 s.",
+    note = "One line for each device, those inside it below it; then a sentence for each thing that wants attention, with the command that helps: a damaged partition table, an array without one half, a volume group that is not active.\n\nNothing is written, and a disk that does not answer is named after 8 s and holds up nobody. On a terminal that is too narrow UUIDs have a table of their own. What eMMCs tell of their wear is always looked at; --health asks SATA, NVMe and USB disks too, which wakes sleeping ones and takes up to 15 s.",
     example = "Everything that is there:\n$ {command_name}\nAsk the disks how they feel:\n$ {command_name} --health\nThe same for a script:\n$ {command_name} --json"
 )]
 pub struct Disks {

@@ -2,7 +2,7 @@
 //! `rescue COMMAND --help`. Made on the host by a test; the device carries the completion as a file and none of this.
 
 use crate::Rescue;
-use argh::{ArgsInfo as _, CommandInfoWithArgs};
+use argh::{ArgsInfo as _, CommandInfoWithArgs, FromArgs as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -79,4 +79,39 @@ fn every_command_shows_how_it_is_used_and_is_on_the_screen() {
             "{name} is not in 'rescue help'"
         );
     }
+}
+
+/// The lines of the notes in `rescue COMMAND --help`.
+fn notes_on_screen(words: &[&str]) -> Vec<String> {
+    let help = Rescue::from_args(&["rescue"], &[words, &["--help"]].concat()).unwrap_err();
+    let screen = crate::help::broken(help.output.trim_end());
+    let lines = screen.lines().skip_while(|line| *line != "Notes:").skip(1);
+    let notes = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
+    notes.map(str::to_owned).collect()
+}
+
+/// Lines of a paragraph that end although the first word of the next one would have fit.
+fn ends_early(lines: &[String]) -> Vec<&String> {
+    let early = |pair: &&[String]| {
+        let next = pair[1].split_whitespace().next();
+        let room = 79_usize.saturating_sub(pair[0].trim_end().chars().count());
+        !pair[0].trim().is_empty() && next.is_some_and(|word| word.chars().count() < room)
+    };
+    lines.windows(2).filter(early).map(|pair| &pair[0]).collect()
+}
+
+#[test]
+fn the_notes_of_a_command_are_broken_where_the_screen_ends_and_nowhere_else() {
+    let mut seen = 0;
+    for command in commands() {
+        let inner = command.commands.iter().map(|sub| vec![command.name, sub.name]);
+        for words in inner.chain([vec![command.name]]) {
+            let notes = notes_on_screen(&words);
+            seen += notes.len();
+            assert_eq!(ends_early(&notes), [""; 0], "rescue {}", words.join(" "));
+        }
+    }
+    assert!(seen > 50, "{seen} lines of notes were seen");
+    let twice = ["  A line that ends".to_owned(), "  early, and one".to_owned()];
+    assert_eq!(ends_early(&twice), [&twice[0]]);
 }

@@ -48,7 +48,7 @@ pub const PLACE: &str = "/mnt";
 #[argh(
     subcommand,
     name = "mount",
-    note = "A system is found by its os-release or fstab, on plain disks, in RAIDs, volume\ngroups and subvolumes, which are made to appear, and on LUKS devices, which are\nasked for when nothing else is found. Looking writes nothing. The chosen one is\nmounted at /mnt with everything its fstab names that is on this machine's disks;\nwhat is left out is named with the reason. One that has noted errors in itself is\nmounted read-only. A file system without a system is mounted alone.",
+    note = "A system is found by its os-release or fstab, on plain disks, in RAIDs, volume groups and subvolumes, which are made to appear, and on LUKS devices, which are asked for when nothing else is found. Looking writes nothing. The chosen one is mounted at /mnt with everything its fstab names that is on this machine's disks; what is left out is named with the reason. One that has noted errors in itself is mounted read-only. A file system without a system is mounted alone.",
     example = "The system of this machine, for writing:\n$ {command_name}\nWhich there are:\n$ {command_name} --list\nOne of several, without changing anything on it:\n$ {command_name} --read-only /dev/vdb2\nWhat would be mounted where:\n$ {command_name} --dry-run LABEL=root\nUndo it:\n$ rescue umount"
 )]
 pub struct Mount {
@@ -84,7 +84,7 @@ pub struct Mount {
 #[argh(
     subcommand,
     name = "umount",
-    note = "The deepest first, with what was mounted into it since; then RAIDs and volume\ngroups that were made to appear for it are put back to sleep. LUKS devices stay\nunlocked unless --close is given. What is in use is left alone as a whole, and\nwho uses it is named.",
+    note = "The deepest first, with what was mounted into it since; then RAIDs and volume groups that were made to appear for it are put back to sleep. LUKS devices stay unlocked unless --close is given. What is in use is left alone as a whole, and who uses it is named.",
     example = "Everything:\n$ {command_name}\nAnd lock what was unlocked for it:\n$ {command_name} --close\nOne of several:\n$ {command_name} /mnt\nOut of sight at once, unmounted when its last user has gone:\n$ {command_name} --lazy"
 )]
 pub struct Umount {

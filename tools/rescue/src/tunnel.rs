@@ -37,7 +37,7 @@ use std::process::ExitCode;
     note = "Tunnels are named by the boot parameters lifeboot.tunnel and lifeboot.tunnel-hostkey and kept by themselves. From the bastion, \
             'ssh -p PORT root@localhost' reaches this machine; from elsewhere, 'ssh -J USER@BASTION -p PORT root@localhost'. The machine shows the bastion its own ssh host key, which lasts \
             as long as that does: put one into a key partition when it is to survive a restart. --check does not ask for the port, which \
-            the running tunnel has.\nThe exit code is 1 when one is not up, or with --check would not be."
+            the running tunnel has. The exit code is 1 when one is not up, or with --check would not be."
 )]
 pub struct Tunnel {
     /// dial each bastion once and say how far that gets
