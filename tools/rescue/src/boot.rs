@@ -176,17 +176,26 @@ pub fn poweroff(_: &Poweroff) -> anyhow::Result<ExitCode> {
 /// When PID 1 refuses or does not answer, or a repair runs.
 pub fn last_order(request: &Request, otherwise: &str) -> anyhow::Result<ExitCode> {
     work::none_is_held()?;
+    // Of use, and nothing that an order depends on.
+    let sessions = control::status().map_or(0, |status| status.sessions.len());
     let text = control::order(request)?;
     output::line(if text.is_empty() { otherwise } else { &text })?;
+    if sessions > 1 {
+        output::line(&format!("{}.", cut(sessions)))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn cut(sessions: usize) -> String {
+    match sessions {
+        0 | 1 => "this session is cut".to_owned(),
+        count => format!("{count} sessions, this one among them, are cut"),
+    }
 }
 
 /// Whether those who are logged in lose their sessions by what comes.
 fn will_be_cut(status: &Status, other: bool) -> Option<String> {
-    let others = match status.sessions.len() {
-        0 | 1 => "this session is cut".to_owned(),
-        count => format!("{count} sessions, this one among them, are cut"),
-    };
+    let others = cut(status.sessions.len());
     match status.phase {
         Phase::Held { .. } if !other => Some(format!("The system is started now: {others}.")),
         Phase::Failed { .. } | Phase::Break { .. } => Some(format!("When the system is ready, {others}.")),

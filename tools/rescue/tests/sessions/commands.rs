@@ -1,11 +1,13 @@
 //! The commands as a shell sees them: exit codes, and which of the two outputs says what.
 
 use crate::stand_in::{StandIn, directory, output};
-use lifeboot_contract::control::Request;
+use lifeboot_contract::control::{Request, SessionKind};
 use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::plan::Source;
 use lifeboot_contract::status::{Phase, Status};
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -174,6 +176,35 @@ fn a_boot_that_is_refused_is_an_error_and_nobody_is_told_that_they_are_cut() {
         }
     }
     fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn whoever_switches_off_is_told_how_many_others_are_cut() {
+    let dir = directory();
+    let init = StandIn::listen(&dir);
+    let mut sessions = Vec::new();
+    for said in [
+        "Done as told.\n",
+        "Done as told.\n2 sessions, this one among them, are cut.\n",
+    ] {
+        sessions.push(hold(&dir));
+        init.until_held(sessions.len());
+        assert_eq!(stdout(&output(rescue(&dir, &["poweroff"]))), said);
+    }
+    let refused = output(rescue(&dir, &["reboot"]));
+    assert_eq!(stdout(&refused), "", "nobody is cut by what is refused");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+/// Somebody who is logged in, for as long as this is kept.
+fn hold(dir: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(dir.join("control")).unwrap();
+    let request = Request::Hold {
+        who: "somebody".to_owned(),
+        kind: SessionKind::Shell,
+    };
+    writeln!(stream, "{}", serde_json::to_string(&request).unwrap()).unwrap();
+    stream
 }
 
 #[test]

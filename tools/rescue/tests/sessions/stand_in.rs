@@ -1,8 +1,8 @@
 //! A stand-in for PID 1: it answers on the control socket, and remembers what it was told.
 
-use lifeboot_contract::control::{Reply, Request};
+use lifeboot_contract::control::{Reply, Request, SessionKind};
 use lifeboot_contract::event::{Event, Level};
-use lifeboot_contract::status::{Address, Phase, SshStatus, Status};
+use lifeboot_contract::status::{Address, Phase, Session, SshStatus, Status};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -172,9 +172,15 @@ fn status(seen: &Seen) -> Status {
         interface: "lo".to_owned(),
         address: std::net::Ipv4Addr::LOCALHOST.into(),
     };
+    let session = Session {
+        who: "somebody".to_owned(),
+        kind: SessionKind::Shell,
+        since_ms: 0,
+    };
     Status {
         hostname: "testbox".to_owned(),
         phase: seen.phase.clone(),
+        sessions: vec![session; seen.held],
         addresses: ssh.iter().map(|_| address.clone()).collect(),
         ssh,
         ..Status::default()
