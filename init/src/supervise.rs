@@ -304,7 +304,7 @@ impl Init {
                 });
             }
             name if name.starts_with("tunnel.") => self.learn_tunnel(event),
-            "verify.off" => {
+            "verify.off" | "network.absent" => {
                 if let Some(text) = &event.text
                     && !self.status.warnings.contains(text)
                 {

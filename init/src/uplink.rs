@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long one search lasts before it is reported as failed; the next begins at once.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an interface that the plan asks for may take to appear, as one on USB does, before every cable is tried.
+const GRACE: Duration = Duration::from_secs(15);
 /// How long a root waits for the network: one search and a little.
 const WAIT: Duration = Duration::from_secs(35);
 
@@ -105,8 +107,10 @@ fn keep(plan: &Plan, shared: &(Mutex<State>, Condvar), reporter: &Reporter) {
             changed.notify_all();
         }
     };
+    let mut search = network::Search::begin(GRACE);
+    let mut failures: u32 = 0;
     loop {
-        match network::run(plan, reporter, PATIENCE) {
+        match network::run(plan, &mut search, reporter, PATIENCE) {
             Ok(link) => {
                 let clock = Arc::new(time::run(plan, &link, reporter));
                 set(&mut |state| {
@@ -118,14 +122,16 @@ fn keep(plan: &Plan, shared: &(Mutex<State>, Condvar), reporter: &Reporter) {
                 while link.is_alive() {
                     std::thread::sleep(Duration::from_secs(1));
                 }
+                search = network::Search::begin(GRACE);
+                failures = 0;
             }
             Err(failed) => {
-                reporter.event(
-                    reporter
-                        .warn("network.failed")
-                        .with("what", failed.to_string())
-                        .text(failed.to_string()),
-                );
+                failures = failures.saturating_add(1);
+                let event = match failures.is_power_of_two() {
+                    true => reporter.warn("network.failed").text(failed.to_string()),
+                    false => reporter.debug("network.failed"),
+                };
+                reporter.event(event.with("what", failed.to_string()));
                 set(&mut |state| state.trouble = Some(failed.clone()));
                 // A search that fails at once (no interface at all) must not spin.
                 std::thread::sleep(Duration::from_secs(1));

@@ -6,13 +6,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a plan that cannot be read fails its test")]
 
+#[path = "network/absent.rs"]
+mod absent;
 #[path = "network/world.rs"]
 mod world;
 
+use lifeboot_contract::event::Failure;
 use lifeboot_contract::ip::{Directive, Vlan};
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::template::Template;
-use lifeboot_init::stage::network;
+use lifeboot_init::report::Reporter;
+use lifeboot_init::stage::network::{self, Link, Search};
 use std::time::{Duration, Instant};
 use world::{World, eventually, ip, isolated};
 
@@ -22,6 +26,11 @@ fn plan(words: &[&str]) -> Plan {
     let mut plan = Plan::default();
     plan.network.ip = words.iter().map(|word| Directive::parse(word).unwrap()).collect();
     plan
+}
+
+/// One try of a search that has just begun.
+fn search(plan: &Plan, reporter: &Reporter, patience: Duration) -> Result<Link, Failure> {
+    network::run(plan, &mut Search::begin(PATIENT), reporter, patience)
 }
 
 #[test]
@@ -44,7 +53,7 @@ fn every_cable_is_asked_the_first_lease_wins_and_everything_of_it_is_used() {
                 ],
             );
             let started = Instant::now();
-            let link = network::run(&plan(&[]), &world.reporter, PATIENT).unwrap();
+            let link = search(&plan(&[]), &world.reporter, PATIENT).unwrap();
             println!("lease after {} ms", started.elapsed().as_millis());
             assert_eq!(
                 (link.interface.as_str(), link.mac.as_str()),
@@ -100,7 +109,7 @@ fn classless_routes_win_and_a_router_outside_of_the_subnet_is_reached() {
                     "--dhcp-option=option:classless-static-route,172.16.0.1/32,0.0.0.0,0.0.0.0/0,172.16.0.1",
                 ],
             );
-            network::run(&plan(&[]), &world.reporter, PATIENT).unwrap();
+            search(&plan(&[]), &world.reporter, PATIENT).unwrap();
             let routes = ip(&["route"]);
             assert!(routes.contains("default via 172.16.0.1 dev eth0"), "{routes}");
             assert!(
@@ -121,11 +130,11 @@ fn nothing_is_sent_before_the_cable_carries_and_then_it_is_sent_at_once() {
             world.cable("eth0", "02:00:00:00:00:10");
             let _server = world.dnsmasq("eth0", &["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m"]);
             world.pull("eth0");
-            let failed = network::run(&plan(&[]), &world.reporter, Duration::from_secs(2)).unwrap_err();
+            let failed = search(&plan(&[]), &world.reporter, Duration::from_secs(2)).unwrap_err();
             assert_eq!(failed.to_string(), "network: eth0 has no carrier");
             assert!(world.events("network.discover").is_empty());
             std::thread::scope(|scope| {
-                let run = scope.spawn(|| network::run(&plan(&[]), &world.reporter, PATIENT));
+                let run = scope.spawn(|| search(&plan(&[]), &world.reporter, PATIENT));
                 std::thread::sleep(Duration::from_millis(1500));
                 assert!(world.events("network.discover").is_empty());
                 let plugged = Instant::now();
@@ -145,7 +154,7 @@ fn an_interface_that_appears_later_joins_in() {
     isolated("an_interface_that_appears_later_joins_in", || {
         let world = World::new();
         std::thread::scope(|scope| {
-            let run = scope.spawn(|| network::run(&plan(&[]), &world.reporter, PATIENT));
+            let run = scope.spawn(|| search(&plan(&[]), &world.reporter, PATIENT));
             std::thread::sleep(Duration::from_millis(500));
             world.cable("eth7", "02:00:00:00:00:17");
             let _server = world.dnsmasq("eth7", &["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m"]);
@@ -158,12 +167,12 @@ fn an_interface_that_appears_later_joins_in() {
 fn without_a_server_the_failure_says_what_was_tried_where() {
     isolated("without_a_server_the_failure_says_what_was_tried_where", || {
         let world = World::new();
-        let failed = network::run(&plan(&[]), &world.reporter, Duration::from_millis(300)).unwrap_err();
+        let failed = search(&plan(&[]), &world.reporter, Duration::from_millis(300)).unwrap_err();
         assert_eq!(failed.what, "no network interface to configure");
         world.cable("eth0", "02:00:00:00:00:10");
         world.cable("eth1", "02:00:00:00:00:11");
         world.pull("eth1");
-        let failed = network::run(&plan(&[]), &world.reporter, Duration::from_secs(4)).unwrap_err();
+        let failed = search(&plan(&[]), &world.reporter, Duration::from_secs(4)).unwrap_err();
         let text = failed.to_string();
         // How many there are depends on the jitter and on how soon the kernel says that the cable carries.
         assert!(text.starts_with("network: no answer to "), "{text}");
@@ -186,7 +195,7 @@ fn a_lease_is_renewed_and_confirmed_when_the_cable_was_out() {
                 "--dhcp-option=option:T1,3s",
             ],
         );
-        let link = network::run(&plan(&[]), &world.reporter, PATIENT).unwrap();
+        let link = search(&plan(&[]), &world.reporter, PATIENT).unwrap();
         eventually("renewed at T1", || world.events("network.renewed").len() == 1);
         let links = world.events("network.link").len();
         world.pull("eth0");
@@ -205,7 +214,7 @@ fn a_lease_that_the_server_takes_back_is_given_up() {
         let world = World::new();
         world.cable("eth0", "02:00:00:00:00:10");
         let server = world.dnsmasq("eth0", &["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m"]);
-        let link = network::run(&plan(&[]), &world.reporter, PATIENT).unwrap();
+        let link = search(&plan(&[]), &world.reporter, PATIENT).unwrap();
         drop(server);
         world.pull("eth0");
         let _server = world.dnsmasq(
@@ -219,7 +228,7 @@ fn a_lease_that_the_server_takes_back_is_given_up() {
         eventually("the link is dead", || !link.is_alive());
         assert!(!ip(&["-4", "addr", "show", "eth0"]).contains("inet "));
         assert!(!ip(&["route"]).contains("default"));
-        let again = network::run(&plan(&[]), &world.reporter, PATIENT).unwrap();
+        let again = search(&plan(&[]), &world.reporter, PATIENT).unwrap();
         assert!(again.is_alive());
         assert!(ip(&["-4", "addr", "show", "eth0"]).contains("inet 10.9.0.1"));
     });
@@ -236,7 +245,7 @@ fn addresses_out_of_the_plan_are_set_when_the_cable_carries() {
         ]);
         plan.network.nameservers = vec!["10.7.7.7".parse().unwrap()];
         plan.hostname = Some(Template::parse("box-{mac}").unwrap());
-        let link = network::run(&plan, &world.reporter, PATIENT).unwrap();
+        let link = search(&plan, &world.reporter, PATIENT).unwrap();
         assert!(ip(&["addr", "show", "eth0"]).contains("inet 10.1.0.5/24 brd 10.1.0.255"));
         assert!(ip(&["addr", "show", "eth0"]).contains("inet6 2001:db8::5/64"));
         assert!(
@@ -260,7 +269,7 @@ fn off_configures_nothing_and_waits_for_nothing() {
     isolated("off_configures_nothing_and_waits_for_nothing", || {
         let world = World::new();
         world.cable("eth0", "02:00:00:00:00:10");
-        let link = network::run(&plan(&["off"]), &world.reporter, PATIENT).unwrap();
+        let link = search(&plan(&["off"]), &world.reporter, PATIENT).unwrap();
         assert!(link.addresses.is_empty() && link.is_alive());
         assert!(!ip(&["link", "show", "eth0"]).contains("UP"));
     });
@@ -288,7 +297,7 @@ fn a_router_advertisement_is_enough_for_auto6() {
                 "--dhcp-option=option6:dns-server,[2001:db8:9::1]",
             ],
         );
-        let link = network::run(&plan(&["eth0:auto6"]), &world.reporter, PATIENT).unwrap();
+        let link = search(&plan(&["eth0:auto6"]), &world.reporter, PATIENT).unwrap();
         assert!(
             world.addresses()[0].starts_with("2001:db8:9:"),
             "{:?}",
@@ -311,7 +320,7 @@ fn a_vlan_is_made_and_asked_on() {
         let _server = world.dnsmasq("eth0.5", &["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m"]);
         let mut plan = plan(&[]);
         plan.network.vlans = vec![Vlan::parse("eth0.5:eth0").unwrap()];
-        let link = network::run(&plan, &world.reporter, PATIENT).unwrap();
+        let link = search(&plan, &world.reporter, PATIENT).unwrap();
         assert_eq!(link.interface, "eth0.5");
         assert!(!ip(&["-4", "addr", "show", "eth0"]).contains("inet "));
     });
@@ -323,7 +332,7 @@ fn an_interface_that_is_unplugged_ends_the_link() {
         let world = World::new();
         world.cable("eth0", "02:00:00:00:00:10");
         let _server = world.dnsmasq("eth0", &["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m"]);
-        let link = network::run(&plan(&["eth0:dhcp"]), &world.reporter, PATIENT).unwrap();
+        let link = search(&plan(&["eth0:dhcp"]), &world.reporter, PATIENT).unwrap();
         ip(&["link", "del", "eth0"]);
         eventually("the link is dead", || !link.is_alive());
         assert_eq!(

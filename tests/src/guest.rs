@@ -239,6 +239,17 @@ impl Guest {
         qmp::command(&self.dir, "device_add", &device)
     }
 
+    /// Plugs a network card, on the network that was named with `-netdev`, into an empty slot.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn plug_card(&self, network: &str, slot: &str) -> Result<()> {
+        let device = serde_json::json!({
+            "driver": "virtio-net-pci", "id": "card", "netdev": network, "bus": slot, "romfile": ""
+        });
+        qmp::command(&self.dir, "device_add", &device)
+    }
+
     /// Pulls the network plug, or puts it back.
     ///
     /// # Errors

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 74] = [
+pub const NAMES: [(&str, &str); 75] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -222,7 +222,14 @@ pub const NAMES: [(&str, &str); 74] = [
     ("network.renewed", "interface, address, seconds"),
     ("network.lost", "interface, what"),
     ("network.done", "interface, address"),
-    ("network.failed", "what"),
+    (
+        "network.absent",
+        "no interface that the boot parameters ask for has appeared in time, and every cable is tried: what, interfaces (list)",
+    ),
+    (
+        "network.failed",
+        "a search of half a minute has found nothing, the next begins; told of the first, second, fourth, eighth ... in a row as a warning: what",
+    ),
     (
         "time.floor",
         "the clock was behind the build time and was set to it: unix",

@@ -31,6 +31,7 @@ use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::status::Address;
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -87,13 +88,47 @@ impl Link {
     }
 }
 
+/// One try after another, until there is a link: what was said and waited for in one is not in the next.
+#[derive(Debug)]
+pub struct Search {
+    /// Until when an interface that the plan asks for may appear, on the boot clock.
+    appear_by: Duration,
+    told: Told,
+}
+
+/// What has been said on the consoles.
+#[derive(Debug, Default)]
+struct Told {
+    /// Whether the cable of an interface carries.
+    carriers: BTreeMap<String, bool>,
+    /// Interfaces on which nobody answers.
+    silent: BTreeSet<String>,
+    /// That what the plan asks for is not there.
+    absent: Option<String>,
+}
+
+impl Search {
+    /// Begins a search. When no interface that the plan asks for has appeared within `grace`, every cable is tried.
+    pub fn begin(grace: Duration) -> Search {
+        Search {
+            appear_by: now() + grace,
+            told: Told::default(),
+        }
+    }
+}
+
 /// Brings the network up as the plan wants it; gives up after `patience`.
 ///
 /// # Errors
 /// What was seen on every interface meanwhile.
-pub fn run(plan: &Plan, reporter: &Reporter, patience: Duration) -> Result<Link, Failure> {
+pub fn run(
+    plan: &Plan,
+    search: &mut Search,
+    reporter: &Reporter,
+    patience: Duration,
+) -> Result<Link, Failure> {
     let broken = |what: &str, error: rustix::io::Errno| failure(Stage::Network, what).because(&error);
-    let mut engine = Engine::start(plan, reporter).map_err(|error| broken("rtnetlink", error))?;
+    let mut engine = Engine::start(plan, reporter, search).map_err(|error| broken("rtnetlink", error))?;
     if wanted::nothing(&plan.network) {
         return Ok(unconnected());
     }
@@ -103,7 +138,9 @@ pub fn run(plan: &Plan, reporter: &Reporter, patience: Duration) -> Result<Link,
             return keep(engine, up, reporter);
         }
         if now() >= until {
-            return Err(given_up(&engine));
+            let failed = engine.given_up();
+            search.told = engine.told();
+            return Err(failed);
         }
         engine
             .turn(Some(until), None)
@@ -147,13 +184,4 @@ fn unconnected() -> Link {
         hostname: None,
     };
     Link::new(up, None)
-}
-
-fn given_up(engine: &Engine) -> Failure {
-    let trouble = engine.trouble();
-    if trouble.is_empty() {
-        return failure(Stage::Network, "no network interface to configure")
-            .hint("check ip= and BOOTIF=, and that the image has the driver's module");
-    }
-    failure(Stage::Network, trouble.join(", "))
 }

@@ -4,6 +4,7 @@ use crate::world::{BOOT, pc};
 use anyhow::{Result, ensure};
 use lifeboot_tests::guest::{GuestBuilder, Peer};
 
+mod absent;
 mod vlan;
 
 #[test]

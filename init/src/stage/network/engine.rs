@@ -5,13 +5,14 @@
 mod addresses;
 mod nudge;
 mod tell;
+mod widen;
 
-use super::Up;
 use super::dhcp::{Action, Random};
 use super::netlink::{Netlink, with_dashes};
 use super::port::Port;
 use super::rtnl::{LinkNews, Medium, News};
-use super::wanted::{self, Role};
+use super::wanted::{Reach, Role};
+use super::{Search, Told, Up};
 use crate::report::Reporter;
 use lifeboot_contract::event::Event;
 use lifeboot_contract::plan::Plan;
@@ -35,7 +36,12 @@ pub(super) struct Engine {
     netlink: Netlink,
     ports: BTreeMap<u32, Port>,
     /// Interfaces that are not touched, so that each is judged once.
-    ignored: BTreeSet<u32>,
+    ignored: BTreeMap<u32, LinkNews>,
+    reach: Reach,
+    /// Until when an interface that the plan asks for may appear.
+    appear_by: Duration,
+    /// What the plan asks for and is not there, once that is clear.
+    absent: Option<String>,
     /// Usable addresses of every interface.
     addresses: BTreeSet<(u32, IpAddr)>,
     reported: Vec<Address>,
@@ -46,6 +52,8 @@ pub(super) struct Engine {
     lost: bool,
     /// What the kernel would not do.
     refused: Vec<String>,
+    refused_vlans: BTreeSet<String>,
+    told: Told,
     random: Random,
     nudge: Nudge,
 }
@@ -55,13 +63,16 @@ impl Engine {
     ///
     /// # Errors
     /// The kernel's, about its rtnetlink sockets.
-    pub(super) fn start(plan: &Plan, reporter: &Reporter) -> Result<Engine, Errno> {
+    pub(super) fn start(plan: &Plan, reporter: &Reporter, search: &mut Search) -> Result<Engine, Errno> {
         let mut engine = Engine {
             plan: plan.clone(),
             reporter: reporter.clone(),
             netlink: Netlink::open()?,
             ports: BTreeMap::new(),
-            ignored: BTreeSet::new(),
+            ignored: BTreeMap::new(),
+            reach: Reach::Named,
+            appear_by: search.appear_by,
+            absent: None,
             addresses: BTreeSet::new(),
             reported: Vec::new(),
             resolv_conf: None,
@@ -69,6 +80,8 @@ impl Engine {
             first: None,
             lost: false,
             refused: Vec::new(),
+            refused_vlans: BTreeSet::new(),
+            told: std::mem::take(&mut search.told),
             random: Random(seed()),
             nudge: Nudge::default(),
         };
@@ -112,6 +125,7 @@ impl Engine {
             .filter_map(Port::deadline)
             .chain(until)
             .chain(nudge)
+            .chain(self.widening())
             .min();
         let left = due.map(|due| due.saturating_sub(now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -144,16 +158,8 @@ impl Engine {
             actions.extend(port.timeout(now, &self.reporter));
             self.act(index, actions);
         }
+        self.widen();
         Ok(())
-    }
-
-    /// Why there is no address, for people.
-    pub(super) fn trouble(&self) -> Vec<String> {
-        self.refused
-            .iter()
-            .cloned()
-            .chain(self.ports.values().filter_map(Port::trouble))
-            .collect()
     }
 
     /// Some news was lost: the kernel's state as a whole takes its place.
@@ -221,7 +227,7 @@ impl Engine {
         let index = link.index;
         let carries = link.carrier;
         let Some(port) = self.ports.get_mut(&index) else {
-            if !self.ignored.contains(&index) && self.adopt(link) && carries {
+            if !self.ignored.contains_key(&index) && self.adopt(link) && carries {
                 self.carrier(index);
             }
             return;
@@ -262,12 +268,13 @@ impl Engine {
                             .with("what", what.as_str()),
                     );
                     self.refused.push(what);
+                    self.refused_vlans.insert(vlan.name.clone());
                 }
             }
         }
-        let ways = match wanted::role(&self.plan.network, &link, is_wireless(&link.name)) {
+        let ways = match self.role(&link) {
             Role::Ignored => {
-                self.ignored.insert(index);
+                self.ignored.insert(index, link);
                 return false;
             }
             Role::Up => Vec::new(),
@@ -278,25 +285,18 @@ impl Engine {
             self.reporter.ignore(&format!("switch {} on", link.name), result);
         }
         if link.medium == Medium::Loopback {
-            self.ignored.insert(index);
+            self.ignored.insert(index, link);
             return false;
         }
-        let (mac, carrier) = (link.mac, link.carrier);
-        let mut port = Port::new(link, ways, FIRST_METRIC + self.ports.len() as u32);
-        if let Some(mac) = mac.filter(|_| port.asks() && !(port.is_one_of_all() && self.first.is_some())) {
-            let name = self.own_hostname(Some(with_dashes(mac)));
-            port.start_client(
-                mac,
-                name,
-                u64::from(self.random.next()) << 32 | u64::from(self.random.next()),
-            );
-        }
-        if !carrier {
+        let port = Port::new(link, ways, FIRST_METRIC + self.ports.len() as u32);
+        if !port.link.carrier {
             self.nudge.begin(now());
+            self.told.carriers.insert(port.link.name.clone(), false);
             self.reporter
                 .event(link_event(self.reporter.debug("network.link"), &port));
         }
         self.ports.insert(index, port);
+        self.ask(index);
         true
     }
 
@@ -319,8 +319,23 @@ impl Engine {
             "does not carry"
         };
         let text = format!("{}: the link {state}", port.link.name);
-        self.reporter
-            .event(link_event(self.reporter.info("network.link"), port).text(text));
+        let before = self
+            .told
+            .carriers
+            .insert(port.link.name.clone(), port.link.carrier);
+        let event = match before == Some(port.link.carrier) {
+            true => self.reporter.debug("network.link"),
+            false => self.reporter.info("network.link").text(text),
+        };
+        self.reporter.event(link_event(event, port));
+        self.carries(index);
+    }
+
+    /// What follows from a cable that carries or does not.
+    fn carries(&mut self, index: u32) {
+        let Some(port) = self.ports.get_mut(&index) else {
+            return;
+        };
         let actions = port.carrier(now(), &self.reporter);
         if port.link.carrier && !port.fixed {
             self.fix(index);

@@ -14,6 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+/// With which DHCP discover it begins to look as if nobody answers.
+const SILENT: u32 = 3;
+
 /// One interface that is switched on.
 pub(super) struct Port {
     pub link: LinkNews,
@@ -27,6 +30,8 @@ pub(super) struct Port {
     pub router6: bool,
     /// Name servers of router advertisements.
     pub dns6: Vec<IpAddr>,
+    /// It has been said that nobody answers here.
+    pub is_known_silent: bool,
     packets: Option<OwnedFd>,
     /// Renewals go through the kernel, which finds the server by ARP; held so that the answer has somewhere to go.
     unicast: Option<UdpSocket>,
@@ -44,6 +49,7 @@ impl Port {
             fixed: false,
             router6: false,
             dns6: Vec::new(),
+            is_known_silent: false,
             packets: None,
             unicast: None,
         }
@@ -148,8 +154,8 @@ impl Port {
         }
         let tries = self.client.as_ref().map_or(0, Client::discovers);
         let event = match tries {
-            // Told on the console once, when it begins to look as if nobody answers.
-            3 => reporter
+            // Told on the console once.
+            SILENT if !self.is_known_silent => reporter
                 .info("network.discover")
                 .text(format!("{}: no answer to DHCP yet, still asking", self.link.name)),
             _ => reporter.debug("network.discover"),
@@ -180,6 +186,15 @@ impl Port {
         socket.send_to(&message.encode(), (to, SERVER_PORT))?;
         self.unicast = Some(socket);
         Ok(())
+    }
+
+    /// Whether it has been said that nobody answers.
+    pub(super) fn is_silent(&self) -> bool {
+        self.is_known_silent
+            || self
+                .client
+                .as_ref()
+                .is_some_and(|client| client.discovers() >= SILENT)
     }
 
     /// Forgets the socket of an address that is gone, and what its buffer holds.

@@ -38,8 +38,17 @@ pub(super) enum Asked {
     ForAll,
 }
 
+/// Which interfaces get addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those that the plan asks for.
+    Named,
+    /// None of them is there: every cable. What the plan says of an interface that comes after all still holds.
+    Everything,
+}
+
 /// The role of `link`; `wireless` is what /sys tells.
-pub(super) fn role(network: &Network, link: &LinkNews, wireless: bool) -> Role {
+pub(super) fn role(network: &Network, reach: Reach, link: &LinkNews, wireless: bool) -> Role {
     if link.medium == Medium::Loopback {
         return Role::Up;
     }
@@ -56,23 +65,61 @@ pub(super) fn role(network: &Network, link: &LinkNews, wireless: bool) -> Role {
     if !is_vlan && (wireless || !is_cable(link)) {
         return if is_parent { Role::Up } else { Role::Ignored };
     }
-    let other_bootif = network
+    let by_bootif = network
         .bootif
         .as_ref()
-        .is_some_and(|wanted| link.mac.map(with_colons).as_ref() != Some(wanted));
-    if is_parent || other_bootif && !is_vlan {
+        .map(|wanted| link.mac.map(with_colons).as_ref() == Some(wanted));
+    if is_parent || reach == Reach::Named && by_bootif == Some(false) && !is_vlan {
         return Role::Up;
     }
+    let asked = match (reach, by_bootif) {
+        (Reach::Everything, Some(true)) => Asked::ByName,
+        _ => Asked::ForAll,
+    };
     let general: Vec<&Directive> = network
         .ip
         .iter()
         .filter(|directive| directive.interface.is_none())
         .collect();
-    match (network.ip.is_empty(), general.is_empty()) {
-        (true, _) => Role::Configured(vec![Way::Dhcp(Asked::ForAll)]),
-        (false, true) => Role::Up,
-        (false, false) => ways(&general, Asked::ForAll),
+    match (general.is_empty(), reach) {
+        (false, _) => ways(&general, asked),
+        (true, Reach::Named) if !network.ip.is_empty() => Role::Up,
+        (true, _) => Role::Configured(vec![Way::Dhcp(asked)]),
     }
+}
+
+/// The interfaces that the plan names and that are not among those `there`, as a clause for people.
+pub(super) fn absent<'l>(
+    network: &Network,
+    there: impl Iterator<Item = &'l LinkNews> + Clone,
+) -> Option<String> {
+    let named = |name: &str| there.clone().any(|link| link.name == name);
+    let mut names: Vec<(&str, &str)> = Vec::new();
+    let in_ip = network
+        .ip
+        .iter()
+        .filter(|directive| directive.method != Method::Off)
+        .filter_map(|directive| directive.interface.as_deref());
+    names.extend(in_ip.filter(|name| !named(name)).map(|name| ("ip=", name)));
+    if let Some(mac) = &network.bootif
+        && !there
+            .clone()
+            .any(|link| link.mac.map(with_colons).as_ref() == Some(mac))
+    {
+        names.push(("BOOTIF=", mac));
+    }
+    let vlans = network.vlans.iter().map(|vlan| vlan.name.as_str());
+    for name in vlans.filter(|name| !named(name)) {
+        if !names.iter().any(|(_, other)| *other == name) {
+            names.push(("vlan=", name));
+        }
+    }
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    let clauses: Vec<String> = names
+        .iter()
+        .map(|(word, name)| format!("{word} names {name}"))
+        .collect();
+    (!clauses.is_empty()).then(|| format!("{}, which {verb} not there", clauses.join(" and ")))
 }
 
 /// Name servers, time servers and the host name that stand in `ip=`.
@@ -87,6 +134,11 @@ pub(super) fn given(network: &Network) -> (Vec<IpAddr>, Vec<IpAddr>, Option<Stri
     let ntp = network.ip.iter().filter_map(|directive| directive.ntp).collect();
     let hostname = network.ip.iter().find_map(|directive| directive.hostname.clone());
     (dns, ntp, hostname)
+}
+
+/// Whether there is an `ip=` for interfaces that it does not name.
+pub(super) fn is_general(network: &Network) -> bool {
+    network.ip.iter().any(|directive| directive.interface.is_none())
 }
 
 /// Whether the plan wants no address at all.
@@ -133,7 +185,8 @@ fn is_cable(link: &LinkNews) -> bool {
     link.medium == Medium::Ethernet && matches!(link.kind.as_deref(), None | Some("veth" | "dsa"))
 }
 
-fn with_colons(mac: Mac) -> String {
+/// An Ethernet address as people write it.
+pub(super) fn with_colons(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -163,6 +216,10 @@ mod tests {
         }
     }
 
+    fn named(network: &Network, link: &LinkNews, wireless: bool) -> Role {
+        role(network, Reach::Named, link, wireless)
+    }
+
     fn dhcp(asked: Asked) -> Role {
         Role::Configured(vec![Way::Dhcp(asked)])
     }
@@ -170,11 +227,11 @@ mod tests {
     #[test]
     fn without_a_word_every_cable_asks_and_nothing_else_does() {
         let network = network(&[]);
-        assert_eq!(role(&network, &link("eth0"), false), dhcp(Asked::ForAll));
-        assert_eq!(role(&network, &link("wlan0"), true), Role::Ignored);
+        assert_eq!(named(&network, &link("eth0"), false), dhcp(Asked::ForAll));
+        assert_eq!(named(&network, &link("wlan0"), true), Role::Ignored);
         for kind in ["bridge", "dummy", "tun", "macvlan", "bond"] {
             assert_eq!(
-                role(
+                named(
                     &network,
                     &LinkNews {
                         kind: Some(kind.into()),
@@ -189,37 +246,37 @@ mod tests {
             medium: Medium::Loopback,
             ..link("lo")
         };
-        assert_eq!(role(&network, &lo, false), Role::Up);
+        assert_eq!(named(&network, &lo, false), Role::Up);
     }
 
     #[test]
     fn a_named_interface_is_configured_and_the_others_are_only_up() {
         let network = network(&["eth1:dhcp", "10.0.0.5::10.0.0.1:24::eth2:none"]);
-        assert_eq!(role(&network, &link("eth0"), false), Role::Up);
-        assert_eq!(role(&network, &link("eth1"), false), dhcp(Asked::ByName));
+        assert_eq!(named(&network, &link("eth0"), false), Role::Up);
+        assert_eq!(named(&network, &link("eth1"), false), dhcp(Asked::ByName));
         assert!(
-            matches!(role(&network, &link("eth2"), false), Role::Configured(ways) if matches!(ways[..], [Way::Static { .. }]))
+            matches!(named(&network, &link("eth2"), false), Role::Configured(ways) if matches!(ways[..], [Way::Static { .. }]))
         );
     }
 
     #[test]
     fn twice_the_same_is_once_two_families_are_both_and_off_takes_back() {
         assert_eq!(
-            role(&network(&["eth0:dhcp", "eth0:dhcp"]), &link("eth0"), false),
+            named(&network(&["eth0:dhcp", "eth0:dhcp"]), &link("eth0"), false),
             dhcp(Asked::ByName)
         );
         let both = network(&["10.0.0.5:::24::eth0:none", "[2001:db8::5]:::64::eth0:none"]);
-        assert!(matches!(role(&both, &link("eth0"), false), Role::Configured(ways) if ways.len() == 2));
+        assert!(matches!(named(&both, &link("eth0"), false), Role::Configured(ways) if ways.len() == 2));
         assert_eq!(
-            role(&network(&["eth0:dhcp", "eth0:off"]), &link("eth0"), false),
+            named(&network(&["eth0:dhcp", "eth0:off"]), &link("eth0"), false),
             Role::Ignored
         );
         assert_eq!(
-            role(&network(&["dhcp", "eth0:off"]), &link("eth0"), false),
+            named(&network(&["dhcp", "eth0:off"]), &link("eth0"), false),
             Role::Ignored
         );
         assert_eq!(
-            role(&network(&["dhcp", "eth0:off"]), &link("eth1"), false),
+            named(&network(&["dhcp", "eth0:off"]), &link("eth1"), false),
             dhcp(Asked::ForAll)
         );
         assert!(nothing(&network(&["off"])) && !nothing(&network(&[])));
@@ -229,23 +286,58 @@ mod tests {
     fn bootif_picks_by_address() {
         let mut network = network(&[]);
         network.bootif = Some("dc:a6:32:01:02:03".into());
-        assert_eq!(role(&network, &link("eth0"), false), dhcp(Asked::ForAll));
+        assert_eq!(named(&network, &link("eth0"), false), dhcp(Asked::ForAll));
         let other = LinkNews {
             mac: Some([2; 6]),
             ..link("eth1")
         };
-        assert_eq!(role(&network, &other, false), Role::Up);
+        assert_eq!(named(&network, &other, false), Role::Up);
+    }
+
+    #[test]
+    fn when_everything_is_tried_the_others_ask_and_what_is_named_is_still_done_as_asked() {
+        let mut network = network(&["10.0.0.5:::24::eth7:none", "eth8:off"]);
+        let everything = |network: &Network, link: &LinkNews| role(network, Reach::Everything, link, false);
+        assert_eq!(everything(&network, &link("eth0")), dhcp(Asked::ForAll));
+        assert_eq!(everything(&network, &link("eth8")), Role::Ignored);
+        assert!(
+            matches!(everything(&network, &link("eth7")), Role::Configured(ways) if matches!(ways[..], [Way::Static { .. }]))
+        );
+        network.ip.clear();
+        network.bootif = Some("02:02:02:02:02:02".into());
+        assert_eq!(everything(&network, &link("eth0")), dhcp(Asked::ForAll));
+        let of_bootif = LinkNews {
+            mac: Some([2; 6]),
+            ..link("eth7")
+        };
+        assert_eq!(everything(&network, &of_bootif), dhcp(Asked::ByName));
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_there_is_named_once() {
+        let mut network = network(&["eth7:dhcp", "eth0:dhcp", "eth9:off"]);
+        network.vlans = vec![Vlan::parse("eth0.5:eth0").unwrap()];
+        let there = [link("eth0")];
+        let text = absent(&network, there.iter()).unwrap();
+        assert_eq!(text, "ip= names eth7 and vlan= names eth0.5, which are not there");
+        network.ip = vec![Directive::parse("eth0.5:dhcp").unwrap()];
+        let text = absent(&network, there.iter()).unwrap();
+        assert_eq!(text, "ip= names eth0.5, which is not there");
+        network.vlans.clear();
+        network.ip = vec![Directive::parse("eth0:dhcp").unwrap()];
+        network.bootif = Some("dc:a6:32:01:02:03".into());
+        assert_eq!(absent(&network, there.iter()), None);
     }
 
     #[test]
     fn a_vlan_is_used_and_its_parent_only_carries_it() {
         let mut network = network(&[]);
         network.vlans = vec![Vlan::parse("eth0.5:eth0").unwrap()];
-        assert_eq!(role(&network, &link("eth0"), false), Role::Up);
+        assert_eq!(named(&network, &link("eth0"), false), Role::Up);
         let vlan = LinkNews {
             kind: Some("vlan".into()),
             ..link("eth0.5")
         };
-        assert_eq!(role(&network, &vlan, false), dhcp(Asked::ForAll));
+        assert_eq!(named(&network, &vlan, false), dhcp(Asked::ForAll));
     }
 }
