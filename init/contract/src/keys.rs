@@ -284,7 +284,8 @@ The same words are read from the kernel command line and from `/etc/lifeboot/con
 (`lifeboot.verify = \"required\"`, `root = [\"http://a/os.squashfs\", \"LABEL=rescue\"]`). The command line wins, word by word: a `root=` there
 replaces the whole list of the file. A key partition's `config.toml` (see `lifeboot.key-partition`) stands between the two. `locked = [\"lifeboot.verify\", \"lifeboot.ssh-key\"]` in the image's file makes those words deaf to both.
 
-A `lifeboot.*` word that is not listed here is reported and ignored. A value that cannot be understood is reported too; where running on with
+A `lifeboot.*` word that is not listed here is reported and ignored. Of one that cannot be given several times the last holds, and that it was given with different values
+is reported. A value that cannot be understood is reported too; where running on with
 the default could run the wrong thing (`root`, `init`, `lifeboot.verify`, `lifeboot.min-version`, `lifeboot.overlay`, `rd.luks.*`), the boot is refused and the machine stays in
 rescue.
 

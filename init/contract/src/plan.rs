@@ -14,8 +14,9 @@ use crate::tunnel::{Pin, Tunnel};
 use crate::version::MinVersion;
 use crate::words::{self, Word};
 use serde::{Deserialize, Serialize};
-use values::{absolute, address, choice, filled, number, stage};
+use values::{absolute, address, address_and_port, choice, filled, host_and_port, hostname, number, stage};
 
+mod contradictions;
 mod luks;
 mod policy;
 mod reach;
@@ -28,6 +29,7 @@ pub use policy::{Hold, OnFailure, Retry, Tang};
 pub use reach::Console;
 pub(crate) use reach::shown;
 pub use ssh::{BakedKeys, Ssh};
+pub use values::is_hostname;
 pub(crate) use values::key_lines;
 
 /// What the boot will do.
@@ -92,7 +94,7 @@ pub struct Plan {
     pub log: Level,
     /// Device that gets the events, under /dev.
     pub events: Option<String>,
-    /// HOST[:PORT] that gets the events as syslog.
+    /// ADDRESS[:PORT] that gets the events as syslog.
     pub syslog: Option<String>,
     /// The pipeline panics once before this stage.
     pub panic_before: Option<Stage>,
@@ -221,20 +223,6 @@ impl Plan {
         });
     }
 
-    /// Two different values for a word that decides what is run: neither is taken for meant.
-    fn contradictions(&mut self, words: &[Word]) {
-        for key in ["lifeboot.verify", "lifeboot.overlay", "init"] {
-            let values: Vec<&str> = words
-                .iter()
-                .filter(|word| word.key == key)
-                .map(Word::text)
-                .collect();
-            if let Some(other) = values.iter().find(|value| **value != values[0]) {
-                self.complain(key, format!("given as '{}' and as '{other}'", values[0]));
-            }
-        }
-    }
-
     fn take(&mut self, word: &Word) -> Result<(), String> {
         let value = word.text();
         match word.key.as_str() {
@@ -303,10 +291,8 @@ impl Plan {
             "lifeboot.deadline" => self.deadline_s = Some(number(value, 1, 30 * 24 * 3600)?),
             "lifeboot.watchdog" if value == "off" => self.watchdog_s = None,
             "lifeboot.watchdog" => self.watchdog_s = Some(number(value, 1, 3600)? as u32),
-            "lifeboot.hostname" => {
-                self.hostname = Some(Template::parse(&filled(value)?).map_err(|error| error.to_string())?)
-            }
-            "lifeboot.ntp" => self.ntp.push(filled(value)?),
+            "lifeboot.hostname" => self.hostname = Some(hostname(value)?),
+            "lifeboot.ntp" => self.ntp.push(host_and_port(value)?),
             "lifeboot.log" => {
                 self.log = Level::from_name(value)
                     .ok_or_else(|| format!("'{value}' is none of error, warn, info and debug"))?;
@@ -318,7 +304,7 @@ impl Plan {
                     .ok_or_else(|| format!("'{value}' is not panic:STAGE"))?;
                 self.panic_before = Some(stage(named)?);
             }
-            "lifeboot.syslog" => self.syslog = Some(filled(value)?),
+            "lifeboot.syslog" => self.syslog = Some(address_and_port(value)?),
             key => self.take_trust(key, value)?,
         }
         Ok(())

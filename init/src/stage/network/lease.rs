@@ -1,6 +1,7 @@
 //! What a server lends: an address and what goes with it.
 
 use super::message::Reply;
+use lifeboot_contract::plan::is_hostname;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -209,17 +210,4 @@ fn dns_name(bytes: &[u8], start: usize) -> Option<(String, usize)> {
             return None;
         }
     }
-}
-
-/// Letters, digits, dashes and dots, no longer than Linux takes: names go into resolv.conf and to the shell's prompt.
-pub(super) fn is_hostname(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 64 && name.trim_end_matches('.').split('.').all(label)
 }

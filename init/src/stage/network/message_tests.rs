@@ -2,10 +2,11 @@
 
 use super::dhcp::Random;
 use super::frame;
-use super::lease::{Lease, Route4, is_hostname, search_list};
+use super::lease::{Lease, Route4, search_list};
 use super::message::{Answer, Kind, Outgoing, Reply};
 use dhcproto::v4::{self, DhcpOption, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
+use lifeboot_contract::plan::is_hostname;
 use std::net::Ipv4Addr;
 
 const MAC: [u8; 6] = [0xdc, 0xa6, 0x32, 1, 2, 3];

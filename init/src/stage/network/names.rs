@@ -1,8 +1,8 @@
 //! resolv.conf and the host name.
 
-use super::lease::is_hostname;
 use crate::report::Reporter;
 use lifeboot_contract::image::RUN;
+use lifeboot_contract::plan::is_hostname;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
