@@ -35,6 +35,8 @@ fn a_disk_that_is_mounted_or_too_small_and_a_question_that_nobody_hears_are_refu
         (&["--yes", "/dev/vdc"], 1, "/mnt"),
         (&["--yes", "/dev/vdz"], 1, "no such block device"),
         (&["--yes", "/etc/passwd"], 1, "not a block device"),
+        (&["--yes", "/dev/null"], 1, "not a block device"),
+        (&["--yes", "LABEL=data"], 1, "/dev/vdc is mounted on /mnt"),
         (&["--yes", "--sha256", "abc", "/dev/vda"], 2, "SHA-256"),
         (&["--dry-run", "/dev/vda"], 0, ""),
         (&["--dry-run", "/dev/vdb"], 1, "20971520"),
