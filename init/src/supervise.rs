@@ -283,6 +283,13 @@ impl Init {
         for client in self.clients.iter_mut().filter(|client| client.follows()) {
             client.reply(&Reply::Event(event.clone()));
         }
+        if event.name == "session.cut" {
+            let sessions = self
+                .clients
+                .iter_mut()
+                .filter(|client| client.session().is_some());
+            sessions.for_each(|client| client.reply(&Reply::Event(event.clone())));
+        }
         if self.ring.len() == RING {
             self.ring.pop_front();
         }

@@ -28,7 +28,7 @@ pub enum Request {
         #[serde(default)]
         root: Option<Source>,
     },
-    /// A session begins; lasts until the connection ends.
+    /// A session begins; lasts until the connection ends. After the answer it may get a [`Reply::Event`]: `session.cut`.
     Hold {
         /// Who, for people: `root from 10.0.2.2`.
         who: String,

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 75] = [
+pub const NAMES: [(&str, &str); 76] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -319,6 +319,10 @@ pub const NAMES: [(&str, &str); 75] = [
     ("backup.failed", "it has not: device, what"),
     ("session.start", "who, kind"),
     ("session.end", "who, kind"),
+    (
+        "session.cut",
+        "somebody ends other people's sessions, who are told: who, tty (their own)",
+    ),
     (
         "child.error",
         "a process reports something no other name fits: child, what",

@@ -250,8 +250,11 @@ impl Init {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lifeboot_contract::control::SessionKind;
     use lifeboot_contract::event::{Failure, Stage};
     use lifeboot_contract::plan::Plan;
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::net::UnixStream;
 
     fn with(cmdline: &str) -> Init {
         Init::with(Plan::make(cmdline, &Default::default(), Default::default(), ""))
@@ -310,5 +313,21 @@ mod tests {
         let mut init = with("lifeboot.verify=maybe");
         init.report(Report::Break(Stage::Network));
         assert_eq!(init.go_on().unwrap(), "going on with stage network");
+    }
+
+    #[test]
+    fn who_holds_the_boot_is_told_that_they_are_cut_and_of_nothing_else() {
+        for (name, told) in [("session.cut", true), ("session.end", false)] {
+            let mut init = with("");
+            let (far, near) = UnixStream::pair().unwrap();
+            init.clients.extend(Client::new(near));
+            init.clients[0].hold("root".to_owned(), SessionKind::Shell, 1);
+            init.record(Event::new(1, Level::Warn, name).text("now"));
+            far.set_nonblocking(true).unwrap();
+            let mut line = String::new();
+            let read = BufReader::new(far).read_line(&mut line);
+            assert_eq!(read.is_ok(), told, "{line}");
+            assert_eq!(line.contains("now"), told);
+        }
     }
 }

@@ -140,7 +140,15 @@ pub fn boot(options: &Boot) -> anyhow::Result<ExitCode> {
             "{device} is not there now; the boot waits a while for it."
         ));
     }
+    let starts = match before.phase {
+        Phase::Held { .. } if root.is_none() => "The system is started now",
+        _ => "The system is started when it is ready",
+    };
+    let is_cut = will_be_cut(&before, root.is_some()).is_some();
     let text = control::order(&Request::Boot { root })?;
+    if is_cut {
+        tell_others(before.sessions.len(), starts);
+    }
     // Only what is done costs something; PID 1 leaves whoever asked a moment to read.
     output::lines(costs.iter().map(String::as_str))?;
     output::line(if text.is_empty() {
@@ -179,11 +187,32 @@ pub fn last_order(request: &Request, otherwise: &str) -> anyhow::Result<ExitCode
     // Of use, and nothing that an order depends on.
     let sessions = control::status().map_or(0, |status| status.sessions.len());
     let text = control::order(request)?;
+    tell_others(sessions, otherwise.trim_end_matches('.'));
     output::line(if text.is_empty() { otherwise } else { &text })?;
     if sessions > 1 {
         output::line(&format!("{}.", cut(sessions)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the others who are logged in what comes, and who wants it.
+fn tell_others(sessions: usize, what: &str) {
+    if sessions < 2 {
+        return;
+    }
+    let connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
+    let who = match connection.split_whitespace().next() {
+        Some(client) => format!("root from {client}"),
+        None => "root on a console".to_owned(),
+    };
+    let text = format!("{what}, asked for by {who}: this session is cut.");
+    let event = control::event(Level::Warn, "session.cut")
+        .with("who", who)
+        .with("tty", std::env::var("SSH_TTY").unwrap_or_default());
+    // What was ordered comes all the same.
+    if let Err(error) = control::ask(&Request::Event(event.text(text))) {
+        output::complain(&format!("rescue: nobody was told: {error:#}"));
+    }
 }
 
 fn cut(sessions: usize) -> String {

@@ -1,7 +1,7 @@
 //! What a session leaves with PID 1: a connection that says "somebody is here" for as long as it is open.
 
 use crate::control;
-use lifeboot_contract::control::{Request, SessionKind};
+use lifeboot_contract::control::{Reply, Request, SessionKind};
 use lifeboot_contract::event::Event;
 use std::path::Path;
 use std::time::Duration;
@@ -15,13 +15,29 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Lasts until it is dropped, or this process dies.
 #[derive(Debug)]
 pub struct Hold {
-    _connection: Option<UnixStream>,
+    connection: Option<BufReader<UnixStream>>,
 }
 
 impl Hold {
     /// Holds nothing.
     pub fn none() -> Hold {
-        Hold { _connection: None }
+        Hold { connection: None }
+    }
+
+    /// Waits until somebody on another terminal than `tty` ends this session: what there is to say of it.
+    pub async fn cut(&mut self, tty: &str) -> String {
+        while let Some(connection) = &mut self.connection {
+            let mut line = String::new();
+            if !matches!(connection.read_line(&mut line).await, Ok(1..)) {
+                break;
+            }
+            if let Ok(Reply::Event(event)) = serde_json::from_str(&line)
+                && event.str("tty") != tty
+            {
+                return event.text.unwrap_or_default();
+            }
+        }
+        std::future::pending().await
     }
 }
 
@@ -30,7 +46,7 @@ pub async fn take(run_dir: &Path, who: String, kind: SessionKind) -> Hold {
     let asked = timeout(PATIENCE, ask(run_dir, &Request::Hold { who, kind })).await;
     match asked {
         Ok(Ok(connection)) => Hold {
-            _connection: Some(connection),
+            connection: Some(connection),
         },
         Ok(Err(error)) => {
             crate::output::complain(&format!("sshd: the boot is not held: {error}"));
@@ -55,7 +71,7 @@ pub fn tell(run_dir: &Path, event: Event) {
 }
 
 /// Sends a request and waits for its answer, whatever it is.
-async fn ask(run_dir: &Path, request: &Request) -> std::io::Result<UnixStream> {
+async fn ask(run_dir: &Path, request: &Request) -> std::io::Result<BufReader<UnixStream>> {
     let mut stream = UnixStream::connect(control::socket(run_dir)).await?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -63,5 +79,5 @@ async fn ask(run_dir: &Path, request: &Request) -> std::io::Result<UnixStream> {
     let mut reader = BufReader::new(stream);
     let mut answer = String::new();
     reader.read_line(&mut answer).await?;
-    Ok(reader.into_inner())
+    Ok(reader)
 }

@@ -106,6 +106,12 @@ impl Master {
         Ok(tcsetwinsize(&self.fd, size)?)
     }
 
+    /// The path of the terminal; nothing when the kernel does not tell.
+    pub fn path(&self) -> String {
+        let path = ptsname(&self.fd, Vec::new()).unwrap_or_default();
+        path.to_string_lossy().into_owned()
+    }
+
     /// The process group in the foreground, which the keys for signals would reach.
     pub fn foreground(&self) -> Option<rustix::process::Pid> {
         rustix::termios::tcgetpgrp(&self.fd).ok()

@@ -15,6 +15,7 @@ use super::pump::{GRACE, Out, Source};
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::process::ExitStatus;
@@ -67,7 +68,7 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, place
             Err(_) => return,
         },
     };
-    let Start { running, hold } = start;
+    let Start { running, mut hold } = start;
     let Running {
         mut child,
         group: members,
@@ -77,11 +78,16 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, place
     if let Streams::Terminal(master) = &streams {
         terminal.send_replace(Some(Arc::clone(master)));
     }
+    let tty = match &streams {
+        Streams::Terminal(master) => Some(master.path()),
+        Streams::Pipes(..) => None,
+    };
     let ended = {
         let mut program = pin!(program(&write, &gate, &input, &mut child, streams));
         tokio::select! {
             status = &mut program => Ok(status),
             gone = &mut messages => Err(gone),
+            never = tell_cut(&write, &mut hold, tty) => match never {},
         }
     };
     // What has ended by itself is not hung up any more: a child it left behind is to go on.
@@ -142,6 +148,18 @@ async fn receive(
         }
     }
     Gone::Closed
+}
+
+/// Says on a terminal that somebody else ends the session, whatever runs there.
+async fn tell_cut(write: &ChannelWriteHalf<Msg>, hold: &mut Hold, tty: Option<String>) -> Infallible {
+    let Some(tty) = tty else {
+        return std::future::pending().await;
+    };
+    loop {
+        let text = format!("\r\n{}\r\n", hold.cut(&tty).await);
+        // The client may be gone, which its messages tell.
+        drop(write.data_bytes(text.into_bytes()).await);
+    }
 }
 
 /// From the program's start to the end of its output.

@@ -193,6 +193,17 @@ fn whoever_switches_off_is_told_how_many_others_are_cut() {
     }
     let refused = output(rescue(&dir, &["reboot"]));
     assert_eq!(stdout(&refused), "", "nobody is cut by what is refused");
+    // And the others are told, once: not by somebody who is alone, nor where nothing is started.
+    assert!(output(rescue(&dir, &["boot"])).status.success());
+    assert_eq!(init.events("session.cut").len(), 1);
+    let source = "http://boot/os".to_owned();
+    init.set_phase(Phase::Held { source });
+    assert!(output(rescue(&dir, &["boot"])).status.success());
+    let told = init.events("session.cut")[1].text.clone().unwrap();
+    assert!(
+        told.starts_with("The system is started now, asked for by root"),
+        "{told}"
+    );
     fs::remove_dir_all(dir).unwrap();
 }
 

@@ -143,3 +143,25 @@ fn when_the_client_dies_its_processes_are_hung_up_and_its_hold_ends() {
         });
     }
 }
+
+#[test]
+fn whoever_is_cut_by_somebody_else_reads_why_and_by_whom() {
+    let server = Server::start();
+    let mut terminals = [0; 2].map(|_| Terminal::open(server.ssh(&["-tt"], &[])));
+    server.init.until_held(2);
+    let [other, own] = &mut terminals;
+    let rescue = env!("CARGO_BIN_EXE_rescue");
+    own.type_in(&format!("{rescue} reboot\n"));
+    own.until("not today");
+    own.type_in(&format!("{rescue} poweroff\n"));
+    own.until("2 sessions, this one among them, are cut.");
+    other.until(
+        "\r\nThe machine switches off now, asked for by root from 127.0.0.1: this session is cut.\r\n",
+    );
+    assert!(!other.text().contains("restarts"), "what is refused cuts nobody");
+    assert!(!own.text().contains("asked for by"), "{}", own.text());
+    for terminal in &mut terminals {
+        terminal.type_in("exit\n");
+        terminal.child.wait().unwrap();
+    }
+}

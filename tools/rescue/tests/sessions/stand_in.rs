@@ -21,6 +21,7 @@ struct Seen {
     events: Vec<Event>,
     holds: Vec<String>,
     held: usize,
+    holders: Vec<UnixStream>,
     orders: Vec<Request>,
     phase: Phase,
 }
@@ -194,13 +195,21 @@ fn answer(stream: UnixStream, seen: &Mutex<Seen>) {
         let Ok(line) = line else { break };
         let reply = match serde_json::from_str(&line).unwrap() {
             Request::Event(event) => {
-                seen.lock().unwrap().events.push(event);
+                let mut seen = seen.lock().unwrap();
+                if event.name == "session.cut" {
+                    let line = serde_json::to_string(&Reply::Event(event.clone())).unwrap();
+                    for holder in &mut seen.holders {
+                        drop(writeln!(holder, "{line}"));
+                    }
+                }
+                seen.events.push(event);
                 Reply::Done { text: String::new() }
             }
             Request::Hold { who, kind } => {
                 let mut seen = seen.lock().unwrap();
                 seen.holds.push(format!("{who} {kind:?}"));
                 seen.held += 1;
+                seen.holders.push(writer.try_clone().unwrap());
                 held += 1;
                 Reply::Done { text: String::new() }
             }
