@@ -235,7 +235,7 @@ impl Boot {
         self.allowed()?;
         let mut last = None;
         let plan = self.plan.clone();
-        for source in &plan.roots {
+        for (index, source) in plan.roots.iter().enumerate() {
             let event = self
                 .reporter
                 .debug("boot.attempt")
@@ -246,9 +246,16 @@ impl Boot {
                 Ok(root) => return Ok(Some(root)),
                 Err(failed) => {
                     let name = format!("{}.failed", failed.stage);
+                    // The last one is told as the failure of the boot.
+                    let event = match plan.roots.get(index + 1) {
+                        Some(_) => {
+                            let text = format!("{failed}; the next root is tried");
+                            self.reporter.warn(&name).text(text)
+                        }
+                        None => self.reporter.debug(&name),
+                    };
                     self.reporter.event(
-                        self.reporter
-                            .debug(&name)
+                        event
                             .with("what", failed.to_string())
                             .with("root", source.to_string()),
                     );

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::report::Memory;
+use lifeboot_contract::event::Level;
 use std::sync::mpsc;
 
 /// A world whose roots succeed or fail as scripted, by the source's text.
@@ -113,13 +114,19 @@ fn a_root_that_fails_gives_way_to_the_next_without_a_pause() {
     bench.boot.until_ready(&mut world);
     assert_eq!(bench.ready().unwrap().source, "LABEL=b");
     assert!(bench.failures().is_empty());
-    assert!(
-        bench
-            .memory
-            .events()
-            .iter()
-            .any(|event| event.name == "fetch.failed")
-    );
+    let failed = |bench: &Bench| {
+        let events = bench.memory.events();
+        let failed = events.into_iter().find(|event| event.name == "fetch.failed");
+        failed.map(|event| (event.level, event.text.is_some()))
+    };
+    assert_eq!(failed(&bench), Some((Level::Warn, true)));
+    let mut alone = super::tests::bench("root=http://a/x");
+    let mut world = Fake {
+        failing: vec![("http://a/x", Stage::Fetch, 1)],
+        ..Fake::default()
+    };
+    alone.boot.until_ready(&mut world);
+    assert_eq!(failed(&alone), Some((Level::Debug, false)), "told as the boot's");
 }
 
 #[test]

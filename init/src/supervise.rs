@@ -310,6 +310,21 @@ impl Init {
                     sshfp: event.str("sshfp").to_owned(),
                 });
             }
+            "boot.once" => self.status.failures.clear(),
+            // A pass over the list begins.
+            "boot.attempt" => {
+                let first = self.plan.roots.first().map(ToString::to_string);
+                if first.as_deref() == Some(event.str("root")) {
+                    self.status.failures.clear();
+                }
+            }
+            // The last root's failure, which is not told as a warning, is that of the boot.
+            name if name.ends_with(".failed")
+                && event.level == Level::Warn
+                && !event.str("root").is_empty() =>
+            {
+                self.status.failures.push(event.str("what").to_owned());
+            }
             name if name.starts_with("tunnel.") => self.learn_tunnel(event),
             "verify.off" | "network.absent" => {
                 if let Some(text) = &event.text
@@ -320,5 +335,35 @@ impl Init {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pass_over_the_list_has_its_own_failures() {
+        let mut init = Init::with(Plan::make(
+            "root=http://a/x root=http://b/x",
+            &Default::default(),
+            Default::default(),
+            "",
+        ));
+        let attempt = |root: &str| Event::new(1, Level::Debug, "boot.attempt").with("root", root);
+        let failed = |level, root: &str| {
+            let event = Event::new(1, level, "fetch.failed").with("root", root);
+            event.with("what", format!("fetch: {root}: 404"))
+        };
+        for _ in 0..2 {
+            init.learn(&attempt("http://a/x"));
+            assert!(init.status.failures.is_empty());
+            init.learn(&failed(Level::Warn, "http://a/x"));
+            init.learn(&attempt("http://b/x"));
+            init.learn(&failed(Level::Debug, "http://b/x"));
+            assert_eq!(init.status.failures, ["fetch: http://a/x: 404"]);
+        }
+        init.learn(&Event::new(1, Level::Info, "boot.once"));
+        assert!(init.status.failures.is_empty());
     }
 }

@@ -26,6 +26,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// What a failure says, without the address of the test's server, where it begins with that.
+fn bare(failure: &Failure) -> String {
+    let rest = failure.what.strip_prefix("http://127.0.0.1:");
+    let path = rest.and_then(|rest| rest.split_once('/')).map(|(_, path)| path);
+    path.unwrap_or(&failure.what).to_owned()
+}
+
 /// Everything a fetch needs but the network.
 struct World {
     memory: Arc<Memory>,

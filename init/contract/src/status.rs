@@ -5,6 +5,8 @@ use crate::event::{Failure, Stage};
 use crate::image::ImageInfo;
 use serde::{Deserialize, Serialize};
 
+mod trying;
+
 /// How things stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -29,6 +31,9 @@ pub struct Status {
     pub sessions: Vec<Session>,
     /// How often the list of roots was tried.
     pub attempts: u32,
+    /// What the roots before the last one have failed of, in this pass over the list or the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
     /// What people should know: parameters not taken, verification off, an incomplete initramfs.
     pub warnings: Vec<String>,
 }

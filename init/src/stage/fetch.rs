@@ -330,10 +330,12 @@ pub fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// What messages call the file at `url`: its last part.
+/// What messages call the file at `url`: where it is, without a query, which may be a secret like a password.
 fn object(url: &Url) -> String {
-    let last = url.path().rsplit('/').find(|part| !part.is_empty());
-    last.or(url.host_str()).unwrap_or("the image").to_owned()
+    let mut bare = url.clone();
+    bare.set_query(None);
+    bare.set_fragment(None);
+    shown(&bare)
 }
 
 #[cfg(test)]
@@ -344,7 +346,7 @@ mod tests {
     fn a_password_is_never_shown() {
         let url = Url::parse("http://me:secret@h:8080/a/os.squashfs?x=1").unwrap();
         assert_eq!(shown(&url), "http://h:8080/a/os.squashfs?x=1");
-        assert_eq!(object(&url), "os.squashfs");
-        assert_eq!(object(&Url::parse("http://h/").unwrap()), "h");
+        assert_eq!(object(&url), "http://h:8080/a/os.squashfs");
+        assert_eq!(object(&Url::parse("http://h/#x").unwrap()), "http://h/");
     }
 }

@@ -83,7 +83,7 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
             .warnings
             .iter()
             .map(|warning| format!("Warning: {warning}"));
-        let lines = status.three_lines().into_iter().chain(status.reach_lines());
+        let lines = status.lines().into_iter().chain(status.reach_lines());
         let lines = lines.chain(warnings).chain(work::lines());
         let lines = lines.chain(crate::mount::state::lines());
         let lines: Vec<String> = lines.collect();

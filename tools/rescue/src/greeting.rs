@@ -13,7 +13,7 @@ pub fn print() {
 /// The lines, or why there are none.
 pub fn lines() -> Vec<String> {
     let mut lines = match control::status() {
-        Ok(status) => status.three_lines().to_vec(),
+        Ok(status) => status.lines(),
         Err(error) => vec![format!("The state of the boot is not known: {error:#}.")],
     };
     lines.extend(work::lines());

@@ -214,7 +214,8 @@ pub(super) fn certificate_refused(error: &reqwest::Error) -> Option<String> {
 }
 
 pub(super) fn no_answer(error: reqwest::Error, url: &Url, limits: &Limits) -> String {
-    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let host = format!("{}{port}", url.host_str().unwrap_or_default());
     if error.is_timeout() && !error.is_connect() {
         return format!("{host}: no answer for {} s", limits.stall.as_secs_f32());
     }

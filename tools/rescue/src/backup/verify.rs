@@ -52,13 +52,7 @@ pub fn verify(
         progress: Arc::clone(progress),
         running: None,
     };
-    let given = source
-        .give(&plan, &mut comparison, progress)
-        .map_err(|error| match target {
-            // A fetch names what it fetches by its last word alone.
-            Target::Url(_) => error.context(target.name()),
-            _ => error,
-        });
+    let given = source.give(&plan, &mut comparison, progress);
     if !comparison.has_begun() {
         return given.and_then(|_| Err(anyhow!("it is empty")));
     }

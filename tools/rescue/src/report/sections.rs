@@ -66,7 +66,7 @@ fn status() -> anyhow::Result<Told> {
     }
     let mut facts = serde_json::to_value(&status).context("status")?;
     if let Value::Object(fields) = &mut facts {
-        fields.insert("says".to_owned(), json!(status.three_lines()));
+        fields.insert("says".to_owned(), json!(status.lines()));
     }
     Ok(Told { warnings, facts })
 }

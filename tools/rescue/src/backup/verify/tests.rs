@@ -48,8 +48,7 @@ fn what_the_server_kept_is_compared_and_what_it_refuses_is_said() {
     assert_eq!(read_back("200 OK", |packed| packed.to_vec()), Ok(()));
     let refused = read_back("404 Not Found", |packed| packed.to_vec()).unwrap_err();
     assert!(
-        refused.starts_with("http://127.0.0.1:")
-            && refused.ends_with("/a.img.zst: fetch: a.img.zst: 404 Not Found"),
+        refused.starts_with("fetch: http://127.0.0.1:") && refused.ends_with("/a.img.zst: 404 Not Found"),
         "{refused}"
     );
 }
