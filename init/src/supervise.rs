@@ -10,10 +10,10 @@ use children::{Child, Kind};
 use clients::Client;
 use consoles::Outputs;
 use lifeboot_contract::control::{ReadyRoot, Reply, Report};
-use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::event::{Event, Level, Stage};
 use lifeboot_contract::image;
 use lifeboot_contract::plan::{Note, Plan, Ssh};
-use lifeboot_contract::status::{SshStatus, Status};
+use lifeboot_contract::status::{Doing, SshStatus, Status};
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -298,7 +298,11 @@ impl Init {
 
     /// What the status takes from events of others.
     fn learn(&mut self, event: &Event) {
+        if let Some(doing) = Doing::of(event) {
+            self.status.doing = Some(doing);
+        }
         match event.name.as_str() {
+            "fetch.done" | "network.done" => self.status.doing = None,
             "ssh.listening" => {
                 let port = event
                     .u64("port")
@@ -310,9 +314,14 @@ impl Init {
                     sshfp: event.str("sshfp").to_owned(),
                 });
             }
-            "boot.once" => self.status.failures.clear(),
+            "boot.once" => {
+                self.status.doing = None;
+                self.status.failures.clear();
+            }
             // A pass over the list begins.
             "boot.attempt" => {
+                // What the network does is on a thread of its own and goes on.
+                self.status.doing.take_if(|doing| doing.stage == Stage::Fetch);
                 let first = self.plan.roots.first().map(ToString::to_string);
                 if first.as_deref() == Some(event.str("root")) {
                     self.status.failures.clear();
@@ -359,7 +368,10 @@ mod tests {
             init.learn(&attempt("http://a/x"));
             assert!(init.status.failures.is_empty());
             init.learn(&failed(Level::Warn, "http://a/x"));
+            init.learn(&Event::new(1, Level::Warn, "fetch.retry"));
+            assert!(init.status.doing.is_some());
             init.learn(&attempt("http://b/x"));
+            assert!(init.status.doing.is_none());
             init.learn(&failed(Level::Debug, "http://b/x"));
             assert_eq!(init.status.failures, ["fetch: http://a/x: 404"]);
         }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 mod trying;
 
+pub use trying::Doing;
+
 /// How things stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -34,6 +36,9 @@ pub struct Status {
     /// What the roots before the last one have failed of, in this pass over the list or the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<String>,
+    /// What a stage that takes its time is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Doing>,
     /// What people should know: parameters not taken, verification off, an incomplete initramfs.
     pub warnings: Vec<String>,
 }
@@ -196,7 +201,7 @@ impl Status {
             ),
             Phase::Booting { stage } => (
                 format!("booting, stage {stage}"),
-                self.holding("The boot goes on by itself."),
+                self.under_way(*stage),
                 "Type 'rescue log --follow' to watch, 'rescue help' for the rest.".to_owned(),
             ),
             Phase::WaitingForPassphrase { volumes } => (
@@ -265,14 +270,6 @@ impl Status {
             format!("in rescue, boot failed {ago} ago, {when}"),
             format!("Failed: {failure}.{hint}"),
         )
-    }
-
-    fn holding(&self, otherwise: &str) -> String {
-        match self.sessions.len() {
-            0 => otherwise.to_owned(),
-            1 => "The system is not started before this session ends.".to_owned(),
-            n => format!("The system is not started before the last of {n} sessions ends."),
-        }
     }
 }
 

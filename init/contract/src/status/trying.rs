@@ -1,8 +1,65 @@
-//! How far the list of roots has been tried.
+//! How far the list of roots has been tried, and what is being waited for.
 
 use super::{Phase, Status};
+use crate::event::{Event, Stage};
+use serde::{Deserialize, Serialize};
+
+/// What a stage that takes its time is at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doing {
+    /// The stage.
+    pub stage: Stage,
+    /// A clause for people.
+    pub what: String,
+}
+
+impl Doing {
+    /// What an event tells about that.
+    pub fn of(event: &Event) -> Option<Doing> {
+        // A query may be a secret like a password.
+        let url = event.str("url").split(['?', '#']).next().unwrap_or_default();
+        let megabytes = |key| event.u64(key).map(|bytes| format!("{:.1}", bytes as f64 / 1e6));
+        let (stage, what) = match event.name.as_str() {
+            "fetch.start" => (Stage::Fetch, format!("Fetching {url}")),
+            "fetch.progress" => {
+                let came = megabytes("bytes").unwrap_or_default();
+                let of = megabytes("of").map(|of| format!(" of {of}")).unwrap_or_default();
+                (Stage::Fetch, format!("Fetching {url}: {came}{of} MB"))
+            }
+            "fetch.retry" => {
+                let next = event.u64("try").unwrap_or_default() + 1;
+                let what = event.str("what");
+                (Stage::Fetch, format!("Fetching {url}: {what}; now at try {next}"))
+            }
+            "network.failed" => {
+                let what = event.str("what");
+                let what = what.strip_prefix("network: ").unwrap_or(what);
+                (Stage::Network, format!("Waiting for the network: {what}"))
+            }
+            _ => return None,
+        };
+        Some(Doing { stage, what })
+    }
+}
 
 impl Status {
+    /// What the stage that runs is at, and what follows it.
+    pub(super) fn under_way(&self, stage: Stage) -> String {
+        let then = self.holding("The boot goes on by itself.");
+        match self.doing.as_ref().filter(|doing| doing.stage == stage) {
+            Some(doing) => format!("{}. {then}", doing.what),
+            None => then,
+        }
+    }
+
+    pub(super) fn holding(&self, otherwise: &str) -> String {
+        match self.sessions.len() {
+            0 => otherwise.to_owned(),
+            1 => "The system is not started before this session ends.".to_owned(),
+            n => format!("The system is not started before the last of {n} sessions ends."),
+        }
+    }
+
     /// The three lines, and before the second of them one for each root that failed earlier.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.three_lines().to_vec();
@@ -17,7 +74,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Failure, Stage};
+    use crate::event::{Failure, Level};
 
     fn failed(failures: &[&str]) -> Status {
         let failure = Failure {
@@ -37,6 +94,45 @@ mod tests {
             failures: failures.iter().map(|what| (*what).to_owned()).collect(),
             ..Status::default()
         }
+    }
+
+    #[test]
+    fn while_a_fetch_stalls_the_second_line_says_so_and_in_another_stage_it_does_not() {
+        let retry = Event::new(1, Level::Warn, "fetch.retry")
+            .with("url", "http://10.0.2.2:8001/os.squashfs?token=secret")
+            .with("try", 1u64)
+            .with("what", "10.0.2.2:8001: no answer for 20 s");
+        let why = |stage| {
+            let status = Status {
+                phase: Phase::Booting { stage },
+                doing: Doing::of(&retry),
+                ..Status::default()
+            };
+            status.three_lines()[1].clone()
+        };
+        assert_eq!(
+            why(Stage::Fetch),
+            "Fetching http://10.0.2.2:8001/os.squashfs: 10.0.2.2:8001: no answer for 20 s; now at try 2. The boot goes on by itself."
+        );
+        assert_eq!(why(Stage::Mount), "The boot goes on by itself.");
+    }
+
+    #[test]
+    fn what_has_come_is_told_and_what_cannot_be_reached_too() {
+        let what = |event: Event| Doing::of(&event).map(|doing| doing.what);
+        let came = Event::new(1, Level::Debug, "fetch.progress")
+            .with("url", "http://h/os")
+            .with("bytes", 41_200_000u64);
+        assert_eq!(what(came.clone()).unwrap(), "Fetching http://h/os: 41.2 MB");
+        let of = came.with("of", 100_000_000u64);
+        assert_eq!(what(of).unwrap(), "Fetching http://h/os: 41.2 of 100.0 MB");
+        let failed =
+            Event::new(1, Level::Warn, "network.failed").with("what", "network: eth0 has no carrier");
+        assert_eq!(
+            what(failed).unwrap(),
+            "Waiting for the network: eth0 has no carrier"
+        );
+        assert_eq!(what(Event::new(1, Level::Debug, "fetch.done")), None);
     }
 
     #[test]
