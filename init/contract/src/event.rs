@@ -241,7 +241,10 @@ pub const NAMES: [(&str, &str); 76] = [
     ("fetch.retry", "url, at (bytes held), try, pause_ms, what"),
     ("fetch.resume", "url, at"),
     ("fetch.restart", "the file changed on the server: url, held"),
-    ("fetch.done", "url, bytes, requests, ms"),
+    (
+        "fetch.done",
+        "url, bytes, requests, ms (altogether), coming_ms (while bytes came)",
+    ),
     (
         "fetch.failed",
         "what, root; as a warning when another root follows, else boot.failed says it",

@@ -235,6 +235,26 @@ fn a_missing_file_fails_at_once_and_a_busy_server_is_asked_again() {
 }
 
 #[test]
+fn the_pause_before_a_busy_server_answers_is_not_counted_as_transfer() {
+    let times = |busy| {
+        let server = spoiled(move |request, reply| match request.nth {
+            nth if nth < busy => Reply::new("503 Service Unavailable").body(b"later"),
+            _ => reply,
+        });
+        let mut world = World::new();
+        world.limits.first_pause = Duration::from_millis(400);
+        world.limits.longest_pause = Duration::from_millis(400);
+        assert!(world.boot(&pinned(&image(LEN)), &server.url("/os")).is_ok());
+        let done = &world.events("fetch.done")[0];
+        (done.u64("ms").unwrap(), done.u64("coming_ms").unwrap())
+    };
+    let (busy, coming) = times(1);
+    assert!(busy >= coming + 299, "{coming} of {busy} ms");
+    let (took, coming) = times(0);
+    assert!(took >= coming, "{coming} of {took} ms");
+}
+
+#[test]
 fn a_dead_server_is_given_up_after_the_tries_with_its_reason() {
     let refused = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

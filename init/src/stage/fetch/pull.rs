@@ -13,7 +13,7 @@ use reqwest::blocking::Response;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where the bytes go.
 pub(super) trait Place {
@@ -48,6 +48,8 @@ pub(super) struct Pull<'m> {
     patience: Patience<'m>,
     requests: u64,
     announced: bool,
+    /// How long bytes of this pass have been coming: no pauses, and nobody's silence.
+    coming: Duration,
     buffer: Vec<u8>,
 }
 
@@ -79,6 +81,7 @@ impl<'m> Pull<'m> {
             patience: Patience::new(means),
             requests: 0,
             announced: false,
+            coming: Duration::ZERO,
             buffer: vec![0; CHUNK],
         }
     }
@@ -86,6 +89,7 @@ impl<'m> Pull<'m> {
     /// Starts a pass with nothing held.
     pub(super) fn begin(&mut self, claimed: Option<u64>) -> Result<(), Failure> {
         self.held = Held::default();
+        self.coming = Duration::ZERO;
         self.claimed = claimed;
         self.budget(claimed.unwrap_or(0))
     }
@@ -144,16 +148,11 @@ impl<'m> Pull<'m> {
         }
     }
 
-    /// Says that everything is there.
+    /// Says that everything is there, at the rate at which it came.
     pub(super) fn done(&self, started: Instant) {
         let reporter = self.means.reporter;
         let (bytes, took) = (self.held.bytes, started.elapsed());
-        let rate = ByteLen(rate(bytes, took));
-        let text = format!(
-            "fetch: {} in {:.1} s, {rate}/s",
-            ByteLen(bytes),
-            took.as_secs_f64()
-        );
+        let text = sentence(bytes, self.coming, took);
         let event = reporter
             .info("fetch.done")
             .with("url", self.shown.as_str())
@@ -162,6 +161,7 @@ impl<'m> Pull<'m> {
             event
                 .with("requests", self.requests)
                 .with("ms", took.as_millis() as u64)
+                .with("coming_ms", self.coming.as_millis() as u64)
                 .text(text),
         );
     }
@@ -255,12 +255,15 @@ impl<'m> Pull<'m> {
         let from = self.held.bytes;
         let mut progress = Progress::new(self.shown.clone(), from);
         let mut told = from;
+        let mut last = Instant::now();
         let ended = loop {
             let got = match answer.read(&mut self.buffer) {
                 Ok(0) => break None,
                 Ok(got) => got,
                 Err(error) => break Some(self.cut(&error)),
             };
+            let now = Instant::now();
+            self.coming += now.duration_since(std::mem::replace(&mut last, now));
             let bytes = self.buffer.get(..got).unwrap_or_default();
             self.within(self.held.bytes + got as u64)?;
             place
@@ -323,5 +326,37 @@ impl<'m> Pull<'m> {
             self.name
         );
         Err(failure(Stage::Fetch, what).hint("give the machine more memory or boot a smaller image"))
+    }
+}
+
+/// What came in `coming` of the time it `took` altogether.
+fn sentence(bytes: u64, coming: Duration, took: Duration) -> String {
+    let text = format!(
+        "fetch: {} in {:.1} s, {}/s",
+        ByteLen(bytes),
+        coming.as_secs_f64(),
+        ByteLen(rate(bytes, coming))
+    );
+    match took.saturating_sub(coming) {
+        waited if waited < Duration::from_secs(1) => text,
+        waited => format!("{text}, and {:.1} s of waiting", waited.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_waited_is_not_transfer() {
+        let ms = Duration::from_millis;
+        assert_eq!(
+            sentence(8_300_000, ms(500), ms(14_300)),
+            "fetch: 8.3 MB in 0.5 s, 16.6 MB/s, and 13.8 s of waiting"
+        );
+        assert_eq!(
+            sentence(8_300_000, ms(500), ms(600)),
+            "fetch: 8.3 MB in 0.5 s, 16.6 MB/s"
+        );
     }
 }
