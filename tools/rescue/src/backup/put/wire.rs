@@ -28,6 +28,8 @@ impl Wire {
         let cut = |error: io::Error| Trouble::Cut(anyhow!(error).context(format!("{host}:{port}")));
         let stream = dial(&host, port, limits.connect).map_err(cut)?;
         stream.set_write_timeout(Some(STALL)).map_err(cut)?;
+        // Before the first answer there is the handshake.
+        stream.set_read_timeout(Some(limits.stall)).map_err(cut)?;
         stream.set_nodelay(true).map_err(cut)?;
         if url.scheme() != "https" {
             return Ok(Wire::Plain(stream));
@@ -126,5 +128,29 @@ impl Write for Wire {
             Wire::Plain(stream) => stream.flush(),
             Wire::Tls(stream) => stream.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_from_the_beginning_is_not_waited_for_for_ever() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("http://{}/a", silent.local_addr().unwrap())).unwrap();
+        let limits = Limits {
+            stall: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let Ok(mut wire) = Wire::connect(&url, &limits) else {
+            panic!("no connection");
+        };
+        // As the handshake reads.
+        let error = wire.read(&mut [0]).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            "{error}"
+        );
     }
 }
