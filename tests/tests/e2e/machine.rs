@@ -161,6 +161,8 @@ fn a_certificate_that_is_refused_fails_at_tls_with_the_clock_and_one_that_is_goo
 fn a_report_has_every_section_and_no_secret() -> Result<()> {
     let guest = pc("report")
         .word("lifeboot.a-password=geheim")
+        // One that the kernel does not know either: it is in its log twice more.
+        .word("wifi_password=geheim")
         .word("lifeboot.syslog=10.0.2.2");
     let (guest, client) = in_rescue(guest)?;
     let told = client.run(&["rescue", "report", "--json"])?.success()?;
@@ -168,6 +170,10 @@ fn a_report_has_every_section_and_no_secret() -> Result<()> {
     ensure!(
         !text.contains("geheim"),
         "a secret of the command line is in the report"
+    );
+    ensure!(
+        text.matches("wifi_password=(cut)").count() >= 3,
+        "it is where it is looked for"
     );
     let report: Value = serde_json::from_str(&text).context("report")?;
     let sections = report["sections"].as_object().context("sections")?;
