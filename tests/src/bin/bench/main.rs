@@ -6,6 +6,7 @@
 
 mod deploy;
 mod fetch;
+mod medians;
 mod ssh;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,12 +19,11 @@ use lifeboot_tests::fault_server::FaultServer;
 use lifeboot_tests::fixtures::{keys, tiny};
 use lifeboot_tests::guest::{Board, Client, Guest, Peer};
 use lifeboot_tests::{interrupt, process};
+use medians::{by_turns, median_of};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Runs of everything; the median counts.
-const RUNS: usize = 3;
 const OS: &str = "/os.squashfs";
 
 /// Modules the busybox script loads, in this order.
@@ -386,28 +386,6 @@ fn bring_programs(board: Board, client: &Client, packages: &str) -> Result<()> {
         .success()
         .with_context(|| format!("bringing {packages}"))?;
     Ok(())
-}
-
-fn median_of(mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
-    Ok(median((0..RUNS).map(|_| measure()).collect::<Result<_>>()?))
-}
-
-/// The medians of both, measured turn by turn so that a busy moment of the host meets both.
-fn by_turns(
-    mut one: impl FnMut() -> Result<f64>,
-    mut other: impl FnMut() -> Result<f64>,
-) -> Result<(f64, f64)> {
-    let (mut ones, mut others) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        ones.push(one()?);
-        others.push(other()?);
-    }
-    Ok((median(ones), median(others)))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn megabytes(bytes: u64) -> String {
