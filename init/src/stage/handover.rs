@@ -9,7 +9,7 @@ use crate::stage::mount::executable;
 use lifeboot_contract::control::ReadyRoot;
 use lifeboot_contract::event::{Failure, Stage};
 use lifeboot_contract::image::RUN;
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, open, statfs};
 use rustix::mount::{MoveMountFlags, mount_bind, mount_move, move_mount};
 use std::fs;
 use std::io::Read;
@@ -24,8 +24,10 @@ mod secrets;
 /// What moves into the new root, in this order.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
 
-/// What is emptied: the initramfs, and what may have a file system of its own in it, see `supervise::mounts`.
-const SWEPT: [&str; 3] = ["/", "/root", "/tmp"];
+/// What may have a file system in memory of its own, see `supervise::mounts`.
+const PLACES: [&str; 2] = ["/root", "/tmp"];
+/// TMPFS_MAGIC of the kernel's include/uapi/linux/magic.h.
+const TMPFS: FsWord = 0x0102_1994;
 
 /// Executes the real init. Returns only if that failed, with everything as it was before.
 pub fn run(root: &ReadyRoot, reporter: &Reporter) -> Failure {
@@ -169,19 +171,26 @@ fn call_off(mut sweeper: ChildStdin) -> std::io::Result<()> {
 
 /// The helper: waits, then deletes every file of the initramfs but the kernel's modules.
 ///
-/// Only files of [`SWEPT`] on the very file systems that lie there are touched; mounts below are not entered.
+/// Only files on the very file system this process was started on, and in memory on [`PLACES`], are touched; mounts below are not entered.
 pub fn free_initramfs() -> u8 {
     let mut told = Vec::new();
     match std::io::stdin().read_to_end(&mut told) {
         Ok(0) => {}
         _ => return 1,
     }
-    for place in SWEPT.map(Path::new) {
-        let Ok(device) = fs::metadata(place).map(|meta| meta.dev()) else {
-            return 1;
-        };
-        sweep(place, device, 0);
+    let root = Path::new("/");
+    let Ok(device) = fs::metadata(root).map(|meta| meta.dev()) else {
+        return 1;
+    };
+    for place in PLACES.map(Path::new) {
+        // What somebody has mounted there is theirs, a server's directory for one.
+        if let Ok(meta) = fs::metadata(place)
+            && statfs(place).is_ok_and(|found| found.f_type == TMPFS)
+        {
+            sweep(place, meta.dev(), 0);
+        }
     }
+    sweep(root, device, 0);
     0
 }
 
