@@ -30,7 +30,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::{Discriminant, discriminant};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -163,11 +163,10 @@ fn round(terminal: &mut File) -> io::Result<Next> {
     match &shown {
         Shown::Wanted(volume) => passphrase(terminal, volume, if shut { "" } else { " (empty: a shell)" }),
         _ => {
-            if !shut {
-                // A line of its own: what the boot and the kernel say next begins another.
-                writeln!(terminal, "Please press Enter for a shell.")?;
-            }
-            enter(terminal, &shown)
+            let fd = terminal.try_clone()?;
+            // A line of its own: what the boot and the kernel say next begins another.
+            let invitation = if shut { "" } else { "Please press Enter for a shell.\n" };
+            enter(fd.as_fd(), terminal, invitation, &shown)
         }
     }
 }
@@ -198,9 +197,15 @@ impl Shown {
     }
 }
 
-fn enter(terminal: &mut File, shown: &Shown) -> io::Result<Next> {
-    let fd = terminal.try_clone()?;
-    let quiet = Quiet::new(fd.as_fd(), TypedAhead::ThrownAway)?;
+fn enter(
+    terminal: BorrowedFd<'_>,
+    out: &mut impl Write,
+    invitation: &str,
+    shown: &Shown,
+) -> io::Result<Next> {
+    // Before the invitation: what is typed after it is an answer to it, however fast it comes.
+    let quiet = Quiet::new(terminal, TypedAhead::ThrownAway)?;
+    write!(out, "{invitation}")?;
     loop {
         match quiet.key(Some(LOOK))? {
             Some(b'\n' | b'\r') => {
@@ -344,11 +349,43 @@ fn environment(term: &'static str) -> [(&'static str, &'static str); 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc;
 
     #[test]
     fn a_serial_line_and_a_screen_are_different_terminals() {
         assert!(is_virtual("tty1"));
         assert!(!is_virtual("ttyS0") && !is_virtual("ttyAMA0") && !is_virtual("hvc0"));
+    }
+
+    /// Somebody, or a script, who presses Enter in the moment in which the invitation can be read.
+    struct Prompt(OwnedFd);
+
+    impl Write for Prompt {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            rustix::io::write(&self.0, b"\r")?;
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whoever_answers_the_invitation_at_once_is_not_lost() {
+        let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&line).unwrap();
+        unlockpt(&line).unwrap();
+        let name = ptsname(&line, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = open(name.strip_prefix("/dev/").unwrap()).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let next = enter(terminal.as_fd(), &mut Prompt(line), "Please", &Shown::Progress);
+            sender.send(next.unwrap()).unwrap();
+        });
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(Next::Shell));
     }
 
     #[test]
