@@ -165,7 +165,11 @@ fn round(terminal: &mut File) -> io::Result<Next> {
         _ => {
             let fd = terminal.try_clone()?;
             // A line of its own: what the boot and the kernel say next begins another.
-            let invitation = if shut { "" } else { "Please press Enter for a shell.\n" };
+            let invitation = if shut {
+                ""
+            } else {
+                "Please press Enter for a shell.\n"
+            };
             enter(fd.as_fd(), terminal, invitation, &shown)
         }
     }

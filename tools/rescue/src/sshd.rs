@@ -39,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
@@ -57,6 +58,9 @@ const TCP_IDLE: Duration = Duration::from_secs(30);
 const TCP_PROBE: Duration = Duration::from_secs(10);
 const TCP_PROBES: u32 = 4;
 const TCP_UNACKNOWLEDGED_MS: u32 = 75_000;
+
+/// Bytes that one read of a client's socket brings at most: two packets of the size that clients send.
+const TWO_PACKETS: usize = 64 << 10;
 
 /// serve ssh (started by init)
 #[derive(Debug, FromArgs)]
@@ -265,7 +269,8 @@ async fn serve_client(
         server: server_address,
     };
     let handler = Connection::new(server, Arc::clone(gate), peer);
-    let line = Line::new(socket, Arc::clone(gate));
+    // russh reads the four bytes of a packet's length by themselves.
+    let line = BufReader::with_capacity(TWO_PACKETS, Line::new(socket, Arc::clone(gate)));
     let came = Instant::now();
     let Ok(session) = timeout(LOGIN_GRACE, russh::server::run_stream(config, line, handler)).await else {
         return Err(russh::Error::ConnectionTimeout);

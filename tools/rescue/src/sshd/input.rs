@@ -102,6 +102,13 @@ impl Input {
         }
     }
 
+    /// What follows the piece that came last, as far as it is there already and has no more than `room` bytes.
+    pub fn more(&self, room: usize) -> Option<Bytes> {
+        let mut state = self.state();
+        let fits = state.data.front().is_some_and(|data| data.len() <= room);
+        if fits { state.data.pop_front() } else { None }
+    }
+
     /// So many bytes have been taken; whether that went `well`. After an error the rest is thrown away.
     pub fn done(&self, bytes: usize, well: bool) {
         {
@@ -140,6 +147,19 @@ impl Drop for Input {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_there_already_follows_as_far_as_there_is_room() {
+        let input = Input::new(&Gate::new());
+        for piece in ["one", "three", "five!"] {
+            input.add(&Bytes::from_static(piece.as_bytes()));
+        }
+        assert_eq!(input.next().await.as_deref(), Some(&b"one"[..]));
+        assert_eq!(input.more(4), None);
+        assert_eq!(input.more(5).as_deref(), Some(&b"three"[..]));
+        assert_eq!(input.more(usize::MAX).as_deref(), Some(&b"five!"[..]));
+        assert_eq!(input.more(usize::MAX), None);
+    }
 
     #[test]
     fn of_many_channels_the_one_that_keeps_much_waiting_has_to_go() {

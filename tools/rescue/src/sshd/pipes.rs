@@ -11,8 +11,9 @@ use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use std::io;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
@@ -20,6 +21,9 @@ use tokio::task::spawn_blocking;
 
 /// What the kernel keeps of a program's output, see pipe(7): fewer and larger pieces go the way through the other thread.
 const PIPE: usize = 64 << 10;
+
+/// The same for its input. What comes while a piece is on its way through the other thread goes with the next one.
+pub const ROOM: usize = 256 << 10;
 
 /// Where a program's output comes from.
 #[derive(Debug)]
@@ -44,6 +48,12 @@ pub fn outlet() -> io::Result<(Outlet, OwnedFd)> {
 /// Too many descriptors.
 pub fn inlet() -> io::Result<(Inlet, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Without the room it is only slower; root has it always.
+    crate::output::ignore(
+        fcntl_setpipe_size(&writer, ROOM)
+            .map(drop)
+            .map_err(io::Error::from),
+    );
     Ok((Inlet(watched(writer)?), reader))
 }
 
@@ -92,17 +102,89 @@ impl Inlet {
     ///
     /// # Errors
     /// The program reads no more.
-    pub async fn write_all(&self, mut data: Bytes) -> io::Result<()> {
-        while !data.is_empty() {
+    pub async fn write_all(&self, data: Vec<Bytes>) -> io::Result<()> {
+        let mut left = VecDeque::from(data);
+        while !left.is_empty() {
             let mut ready = self.0.writable().await?;
-            let piece = data.clone();
-            match elsewhere(&self.0, move |fd| rustix::io::write(fd, &piece)).await {
-                Ok(written) => drop(data.split_to(written.min(data.len()))),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            let write = elsewhere(&self.0, move |fd| {
+                let written = write_what_fits(fd, &mut left);
+                Ok((written, left))
+            });
+            let written;
+            (written, left) = write.await?;
+            match written {
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+}
+
+/// Writes until everything is written or an error comes, and drops what is written.
+fn write_what_fits(fd: &OwnedFd, left: &mut VecDeque<Bytes>) -> Result<(), Errno> {
+    while !left.is_empty() {
+        let pieces: Vec<IoSlice<'_>> = left.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut written = rustix::io::writev(fd, &pieces)?;
+        while let Some(piece) = left.front_mut() {
+            let count = written.min(piece.len());
+            drop(piece.split_to(count));
+            written -= count;
+            if !piece.is_empty() {
+                break;
+            }
+            left.pop_front();
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::time::Duration;
+
+    /// More than the pipe holds, in pieces that end nowhere in particular.
+    fn pieces() -> Vec<Bytes> {
+        (1..=90_usize)
+            .map(|number| {
+                (0..number * 331)
+                    .map(|at| (at * number) as u8)
+                    .collect::<Vec<u8>>()
+            })
+            .map(Bytes::from)
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_every_byte_in_its_place() {
+        let (inlet, reader) = inlet().unwrap();
+        let reading = std::thread::spawn(move || {
+            let (mut reader, mut all) = (File::from(reader), Vec::new());
+            let mut piece = [0; 7001];
+            loop {
+                std::thread::sleep(Duration::from_millis(1));
+                match reader.read(&mut piece).unwrap() {
+                    0 => return all,
+                    count => all.extend_from_slice(&piece[..count]),
+                }
+            }
+        });
+        inlet.write_all(pieces()).await.unwrap();
+        drop(inlet);
+        assert!(pieces().concat().len() > 4 * ROOM);
+        assert!(reading.join().unwrap() == pieces().concat());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_in_the_middle_is_an_error() {
+        let (inlet, reader) = inlet().unwrap();
+        let reading = std::thread::spawn(move || File::from(reader).read_exact(&mut [0; 7001]).unwrap());
+        let error = inlet.write_all(pieces()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        reading.join().unwrap();
     }
 }

@@ -9,7 +9,7 @@ use super::child::{End, Group, Running, Streams, number_of};
 use super::gate::Gate;
 use super::hold::Hold;
 use super::input::{Input, MOST_INPUT, Room};
-use super::pipes::Inlet;
+use super::pipes::{self, Inlet};
 use super::pty::{Master, Size};
 use super::pump::{GRACE, Out, Source};
 use bytes::Bytes;
@@ -233,8 +233,13 @@ async fn endless<T>(feeding: impl Future<Output = ()>) -> T {
 /// Writes what the client sends, and closes the pipe at its end.
 async fn feed_pipe(input: &Input, inlet: Inlet) {
     while let Some(data) = input.next().await {
-        let count = data.len();
-        let written = inlet.write_all(data).await;
+        let mut count = data.len();
+        let mut batch = vec![data];
+        while let Some(data) = input.more(pipes::ROOM.saturating_sub(count)) {
+            count += data.len();
+            batch.push(data);
+        }
+        let written = inlet.write_all(batch).await;
         input.done(count, written.is_ok());
     }
 }
