@@ -3,7 +3,7 @@
 use crate::world::{
     BOOT, FULL_BOOT, OS, SIGNATURE, pc_booting_from, tiny_server, wait_for_failure, wait_for_tiny,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lifeboot_contract::event::Stage;
 use lifeboot_contract::status::Phase;
 use lifeboot_tests::artefacts::tiny_os;
@@ -221,6 +221,36 @@ fn a_server_that_falls_silent_is_left_and_the_rest_is_fetched() -> Result<()> {
     let sent = boots_despite("silence", vec![silent])?;
     ensure!(sent.bytes * 10 < sent.length * 11, "{} bytes sent", sent.bytes);
     Ok(())
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn while_a_fetch_stalls_the_status_names_the_server_and_how_long_it_has_been_silent() -> Result<()> {
+    let (server, _) = tiny_server()?;
+    server.fault(
+        OS,
+        Fault::StallAfter {
+            bytes: 5 * MIB,
+            times: u32::MAX,
+        },
+    );
+    let mut guest = pc_booting_from(&server, "stalling").boot()?;
+    guest.wait_event("fetch.retry", FULL_BOOT)?;
+    let client = guest.client(Peer::Rescue);
+    let status = guest.status()?;
+    let fetching = Phase::Booting { stage: Stage::Fetch };
+    ensure!(status.phase == fetching, "it is {:?}", status.phase);
+    let doing = status.doing.context("nothing is being done")?;
+    let url = server.url(OS);
+    ensure!(
+        doing.stage == Stage::Fetch && doing.what.contains(&url) && doing.what.contains("no byte for"),
+        "{doing:?}"
+    );
+    let said = client.run(&["rescue", "status"])?.success()?.text();
+    ensure!(said.contains(&url) && said.contains("no byte for"), "{said}");
+    server.heal(OS);
+    wait_for_tiny(&mut guest)?;
+    guest.passed()
 }
 
 #[test]

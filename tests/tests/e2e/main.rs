@@ -13,6 +13,7 @@ mod features;
 mod fetch;
 mod fsck;
 mod full_os;
+mod handover;
 mod initramfs;
 mod key_partition;
 mod luks;

@@ -1,7 +1,12 @@
 //! What the owner decides about failures and about where the writable layer lives.
 
-use crate::world::{BOOT, FULL_BOOT, field_is_true, pc, pc_booting_from, tiny_server, wait_for_tiny};
-use anyhow::{Result, ensure};
+use crate::world::{
+    BOOT, FULL_BOOT, OS, field_is_true, pc, pc_booting_from, tiny_server, wait_for_failure, wait_for_tiny,
+};
+use anyhow::{Result, bail, ensure};
+use lifeboot_contract::event::Stage;
+use lifeboot_contract::status::Phase;
+use lifeboot_tests::fault_server::Fault;
 use lifeboot_tests::fixtures::disk::{Damage, Disks};
 use lifeboot_tests::guest::{Disk, GuestBuilder, Peer};
 
@@ -62,6 +67,91 @@ fn a_machine_whose_tries_are_used_up_restarts_when_told_to() -> Result<()> {
     let failed = guest.wait_event("boot.failed", FULL_BOOT)?;
     ensure!(failed.u64("next_try_ms").is_none(), "{failed:?}");
     guest.wait_exit(60)?;
+    guest.passed()
+}
+
+#[test]
+fn roots_in_a_row_that_fail_are_told_each_with_its_reason_and_so_is_a_word_given_twice() -> Result<()> {
+    let (server, os) = tiny_server()?;
+    server.serve_file("/unsigned", &os.squashfs)?;
+    // Without one nothing is fetched at all.
+    server.serve_file("/missing.minisig", &os.signature)?;
+    server.serve_file("/forbidden.minisig", &os.signature)?;
+    let status = |code| Fault::Status { code, times: None };
+    server.fault("/forbidden", status(403));
+    let [missing, unsigned, forbidden] = ["/missing", "/unsigned", "/forbidden"].map(|path| server.url(path));
+    let mut guest = pc("roots in a row")
+        .word(format!("root={missing}"))
+        .word(format!("root={unsigned}"))
+        .word(format!("root={forbidden}"))
+        .word("lifeboot.retry=0")
+        .word("lifeboot.ssh-port=2222 lifeboot.ssh-port=22")
+        .word("lifeboot.hostname=same lifeboot.hostname=same")
+        .boot()?;
+    wait_for_failure(&mut guest, "fetch")?;
+    for (event, root) in [("fetch.failed", &missing), ("verify.failed", &unsigned)] {
+        guest.wait_event_where(event, 1, |event| event.str("root") == root)?;
+    }
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let status = guest.status()?;
+    let Phase::Failed { failure, .. } = &status.phase else {
+        bail!("it is {:?}", status.phase);
+    };
+    let last = failure.to_string();
+    ensure!(
+        failure.stage == Stage::Fetch && last.contains(&forbidden) && last.contains("403"),
+        "{last}"
+    );
+    let [first, second] = status.failures.as_slice() else {
+        bail!("failed before: {:?}", status.failures);
+    };
+    ensure!(
+        first.starts_with("fetch: ") && first.contains(&missing) && first.contains("404"),
+        "{first}"
+    );
+    ensure!(
+        second.starts_with("verify: ") && second.contains(&unsigned) && second.contains("404"),
+        "{second}"
+    );
+    // The one that is given twice and differs, not the one that is the same both times.
+    let [warning] = status.warnings.as_slice() else {
+        bail!("warnings: {:?}", status.warnings);
+    };
+    ensure!(
+        ["lifeboot.ssh-port", "'2222'", "'22'"]
+            .iter()
+            .all(|part| warning.contains(part)),
+        "{warning}"
+    );
+    let said = client.run(&["rescue", "status"])?.success()?.text();
+    let at = |what: &str| said.find(what);
+    let told = [at(first), at(second), at(&last)];
+    ensure!(told.iter().all(Option::is_some) && told.is_sorted(), "{said}");
+    ensure!(said.contains(warning), "{said}");
+    let log = client.run(&["rescue", "log"])?.success()?.text();
+    ensure!(log.contains(warning), "{log}");
+    guest.passed()
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn two_different_inits_are_refused_and_no_root_is_tried() -> Result<()> {
+    let (server, _os) = tiny_server()?;
+    let mut guest = pc_booting_from(&server, "two inits")
+        .word("init=/sbin/init init=/bin/sh")
+        .boot()?;
+    wait_for_failure(&mut guest, "plan")?;
+    ensure!(server.stats(OS).requests == 0, "the root was asked for");
+    guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let status = guest.status()?;
+    let Phase::Failed { failure, refused, .. } = &status.phase else {
+        bail!("it is {:?}", status.phase);
+    };
+    let what = failure.to_string();
+    ensure!(
+        *refused && what.contains("init") && what.contains("'/bin/sh'"),
+        "{what}"
+    );
     guest.passed()
 }
 
