@@ -17,6 +17,7 @@ mod members;
 mod refusing;
 mod ruins;
 mod session;
+mod stopped;
 
 /// A guest that has every checker, and those disks as vda, vdb, …
 fn guest(name: &str, disks: &[PathBuf]) -> Result<GuestBuilder> {

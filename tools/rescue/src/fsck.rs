@@ -164,6 +164,7 @@ pub fn work(words: &[OsString]) -> anyhow::Result<ExitCode> {
 
 /// Does what is wished, in this process.
 fn perform(options: &Fsck, interrupts: &Interrupts) -> anyhow::Result<ExitCode> {
+    mount::leave_none();
     let disks = disks::list()?;
     let wish = options.wish();
     let chosen: Vec<&Disk> = match options.named() {

@@ -302,6 +302,8 @@ fn replay(job: &Job, fs: &str, otherwise: Option<&[String]>) -> anyhow::Result<R
             place.unmount(job).context("its log is replayed")?;
             Ok(Repair::Done)
         }
+        // What throws the log away was asked for where it cannot be replayed, not where nobody waits for that any more.
+        (Mounted::Not(_), _) if job.is_stopped() => Ok(Repair::Stopped),
         (Mounted::Not(why), None) => Ok(Repair::Stuck(why)),
         (Mounted::Not(_), Some(words)) => run(job, words),
     }

@@ -2,7 +2,8 @@
 
 use super::found::{Condition, Found, Step, line};
 use super::job::{Job, Ran};
-use super::mount::{self, Mounted};
+use super::mount;
+use rustix::io::Errno;
 
 /// FAT. See fsck.fat(8): 1 is errors, repaired or not.
 ///
@@ -14,13 +15,8 @@ pub fn fat(job: &Job) -> anyhow::Result<Found> {
     Ok(judge(&ran, 1..=1, &["fsck.vfat", "-a", device]))
 }
 
-/// What mount says where the kernel did not take what is on the device, in the words of util-linux and of busybox.
-const REFUSALS: [&str; 4] = [
-    "can't read superblock",
-    "bad superblock",
-    "Input/output error",
-    "Invalid argument",
-];
+/// What the kernel says where it does not take what is on the device.
+const REFUSALS: [Errno; 3] = [Errno::INVAL, Errno::IO, Errno::UCLEAN];
 
 /// exFAT. See fsck.exfat(8): as e2fsck's, 4 is left uncorrected.
 ///
@@ -28,7 +24,7 @@ const REFUSALS: [&str; 4] = [
 /// mounts nothing. So what it calls clean is mounted for a moment; there is no journal to replay, so nothing is written.
 ///
 /// # Errors
-/// When it cannot be started, or stays mounted.
+/// When it cannot be started.
 pub fn exfat(job: &Job) -> anyhow::Result<Found> {
     let device = job.disk.device.as_str();
     let repair = ["fsck.exfat", "-y", device];
@@ -37,23 +33,19 @@ pub fn exfat(job: &Job) -> anyhow::Result<Found> {
     if found.condition != Condition::Sound {
         return Ok(found);
     }
-    match mount::mount_to_read(job, "exfat")? {
-        Mounted::At(place) => {
-            place.unmount(job)?;
-            Ok(found)
-        }
-        Mounted::Not(_) if job.is_stopped() => Ok(Found {
-            condition: Condition::Stopped,
-            ..found
-        }),
-        Mounted::Not(why) => Ok(judge_unmounted(&why, ran.code, &repair)),
-    }
+    let tried = mount::try_to_read(device, "exfat");
+    let said = tried.map_or_else(|why| why.to_string(), |()| "taken".to_owned());
+    job.note(&format!("a read-only mount of {device} for a moment: {said}"));
+    Ok(match tried {
+        Ok(()) => found,
+        Err(why) => judge_unmounted(why, ran.code, &repair),
+    })
 }
 
-fn judge_unmounted(why: &str, code: Option<i32>, repair: &[&str]) -> Found {
-    match REFUSALS.iter().any(|refusal| why.contains(refusal)) {
+fn judge_unmounted(why: Errno, code: Option<i32>, repair: &[&str]) -> Found {
+    match REFUSALS.contains(&why) {
         true => Found::damaged(
-            "its checker finds nothing wrong, but the kernel cannot mount it",
+            &format!("its checker finds nothing wrong, but the kernel cannot mount it: {why}"),
             code,
             vec![Step::Run(line(repair))],
         ),
@@ -165,19 +157,13 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_take_is_damaged_and_a_kernel_without_exfat_says_nothing() {
         let told = |why| judge_unmounted(why, Some(0), &["fsck.exfat", "-y", "/dev/x"]);
-        for why in [
-            "mount: /run/x: can't read superblock on /dev/x.",
-            "mount: mounting /dev/x on /run/x failed: Input/output error",
-        ] {
+        for why in [Errno::INVAL, Errno::IO] {
             assert_eq!(
                 (told(why).condition, told(why).steps.len()),
                 (Condition::Damaged, 1)
             );
         }
-        for why in [
-            "mount: /run/x: unknown filesystem type 'exfat'.",
-            "mount: mounting /dev/x on /run/x failed: No such device",
-        ] {
+        for why in [Errno::NODEV, Errno::NOSYS] {
             assert_eq!(
                 (told(why).condition, told(why).steps.len()),
                 (Condition::Sound, 0)
