@@ -43,7 +43,7 @@ impl Method {
 pub enum Trouble {
     /// The connection was cut or could not be had: another try may do.
     Cut(anyhow::Error),
-    /// The server said no.
+    /// The server said no, or is not the one that was meant.
     Final(anyhow::Error),
 }
 
@@ -81,7 +81,15 @@ impl Upload {
             trouble: None,
         };
         let head = head(url, method, length);
-        let cut = |error: io::Error| Trouble::Cut(anyhow!(error).context(shown(url)));
+        let cut = |error: io::Error| {
+            let again = !wire::is_distrust(&error);
+            let error = anyhow!(error).context(shown(url));
+            if again {
+                Trouble::Cut(error)
+            } else {
+                Trouble::Final(error)
+            }
+        };
         upload.wire.write_all(head.as_bytes()).map_err(cut)?;
         upload.wire.flush().map_err(cut)?;
         let asked = Instant::now();

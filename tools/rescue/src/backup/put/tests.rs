@@ -1,4 +1,6 @@
 use super::*;
+use lifeboot_tests::fault_server::{Fault, FaultServer};
+use lifeboot_tests::fixtures::keys;
 use std::io::{BufRead as _, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
@@ -243,6 +245,60 @@ fn fewer_bytes_than_announced_are_no_upload() {
     let (again, said) = trouble(send(&url, Some(200_001), &body()));
     assert!(!again && said.contains("200000 of 200001"), "{said}");
     server.join().unwrap();
+}
+
+/// An https server whose certificate is of the authority that is trusted, and how it is sent to.
+fn secure() -> (FaultServer, Url, Limits) {
+    let files = keys::tls(keys::KNOWN_AUTHORITY).unwrap();
+    let server = FaultServer::start_https(&files).unwrap();
+    let url = Url::parse(&server.local_url("/a.img")).unwrap();
+    let limits = Limits {
+        authorities: files.authority,
+        ..Limits::default()
+    };
+    (server, url, limits)
+}
+
+#[test]
+fn what_is_sent_over_tls_arrives_in_chunks_or_with_its_length() {
+    for length in [None, Some(200_000)] {
+        let (server, url, limits) = secure();
+        let mut upload = Upload::begin(&url, Method::Put, length, &limits).unwrap();
+        upload.write_all(&body()).unwrap();
+        assert_eq!(upload.finish().map_err(Trouble::into_error).unwrap(), 201);
+        assert_eq!(server.uploaded("/a.img"), Some(body()));
+    }
+}
+
+#[test]
+fn a_no_over_tls_in_the_middle_ends_it() {
+    let (server, url, limits) = secure();
+    let early = Fault::AnswerAfter {
+        bytes: 100_000,
+        code: 507,
+    };
+    server.fault("/a.img", early);
+    let mut upload = Upload::begin(&url, Method::Put, None, &limits).unwrap();
+    let ended = (0..2000).try_for_each(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        upload.write_all(&[1; 10_000])
+    });
+    assert!(ended.is_err(), "it was not noticed");
+    let (again, said) = trouble::<()>(Err(upload.trouble.take().unwrap()));
+    assert!(!again && said.contains("507"), "{said}");
+    assert_eq!(server.stats("/a.img").uploads, 0);
+}
+
+#[test]
+fn a_server_of_another_authority_is_sent_nothing_and_not_tried_again() {
+    let (server, url, limits) = secure();
+    let limits = Limits {
+        authorities: keys::tls(keys::UNKNOWN_AUTHORITY).unwrap().authority,
+        ..limits
+    };
+    let (again, said) = trouble(Upload::begin(&url, Method::Put, None, &limits));
+    assert!(!again && said.contains("certificate"), "{said}");
+    assert_eq!(server.stats("/a.img").requests, 0);
 }
 
 #[test]

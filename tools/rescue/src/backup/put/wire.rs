@@ -95,6 +95,12 @@ impl Wire {
     }
 }
 
+/// Whether the server is not believed to be the one that was meant, which another try does not change.
+pub fn is_distrust(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 fn dial(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "no address");
     for address in (host, port).to_socket_addrs()? {
