@@ -35,7 +35,7 @@ pub use inside::{WORD, enter};
 )]
 pub struct Chroot {
     /// the system in this btrfs subvolume
-    #[argh(option)]
+    #[argh(option, arg_name = "name")]
     subvolume: Option<String>,
     /// write nothing to its disks
     #[argh(switch, short = 'r')]

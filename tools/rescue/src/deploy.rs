@@ -31,6 +31,7 @@ use target::Target;
 
 pub mod block;
 pub mod bmap;
+mod bytes;
 pub mod format;
 mod job;
 mod medium;
@@ -74,8 +75,8 @@ pub struct Deploy {
     /// the SHA-256 of the bmap
     #[argh(option, arg_name = "hex")]
     bmap_sha256: Option<String>,
-    /// bytes of the unpacked image: refused early when the disk is smaller, and late when it is not so many
-    #[argh(option, arg_name = "bytes")]
+    /// bytes of the unpacked image, with K, M, G or T for powers of 1024: refused early when the disk is smaller, and late when it is not so many
+    #[argh(option, arg_name = "bytes", from_str_fn(bytes::parse))]
     size: Option<u64>,
     /// do not ask
     #[argh(switch)]

@@ -62,13 +62,13 @@ pub struct Mount {
     #[argh(switch, short = 'r')]
     read_only: bool,
     /// mount at this directory (default: /mnt)
-    #[argh(option)]
+    #[argh(option, arg_name = "dir")]
     at: Option<PathBuf>,
     /// mount the root alone
     #[argh(switch)]
     root_only: bool,
     /// the system in this btrfs subvolume
-    #[argh(option)]
+    #[argh(option, arg_name = "name")]
     subvolume: Option<String>,
     /// say what would be mounted where, mount nothing
     #[argh(switch)]
