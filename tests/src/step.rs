@@ -3,7 +3,7 @@
 use anyhow::Result;
 use std::time::Instant;
 
-/// Runs `work`, printing `what` with its time when it is done, or that it failed.
+/// Runs `work`, printing `what` with its time when it is done, or why it failed.
 ///
 /// # Errors
 /// Those of `work`.
@@ -13,7 +13,8 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let seconds = start.elapsed().as_secs_f64();
     match &result {
         Ok(_) => println!("{seconds:7.1} s  {what}"),
-        Err(_) => println!("{seconds:7.1} s  {what}: FAILED"),
+        // At once: other steps may go on for minutes before it can be told by them.
+        Err(error) => println!("{seconds:7.1} s  {what}: FAILED: {error:#}"),
     }
     result
 }
