@@ -13,7 +13,7 @@ use lifeboot_contract::control::{ReadyRoot, Reply, Report};
 use lifeboot_contract::event::{Event, Level, Stage};
 use lifeboot_contract::image;
 use lifeboot_contract::plan::{Note, Plan, Ssh};
-use lifeboot_contract::status::{Doing, SshStatus, Status};
+use lifeboot_contract::status::{SshStatus, Status};
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -298,9 +298,7 @@ impl Init {
 
     /// What the status takes from events of others.
     fn learn(&mut self, event: &Event) {
-        if let Some(doing) = Doing::of(event) {
-            self.status.doing = Some(doing);
-        }
+        self.status.take_doing(event);
         match event.name.as_str() {
             "fetch.done" | "network.done" => self.status.doing = None,
             "ssh.listening" => {

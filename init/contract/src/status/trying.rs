@@ -1,8 +1,11 @@
-//! How far the list of roots has been tried, and what is being waited for.
+//! How far the list of roots has been tried, what is being waited for and since when.
 
-use super::{Phase, Status};
+use super::{Phase, Status, seconds};
 use crate::event::{Event, Stage};
 use serde::{Deserialize, Serialize};
+
+/// Milliseconds of silence that need no words.
+const MOMENT_MS: u64 = 3000;
 
 /// What a stage that takes its time is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +14,9 @@ pub struct Doing {
     pub stage: Stage,
     /// A clause for people.
     pub what: String,
+    /// When that was told first, in milliseconds since the kernel started: of a fetch, when the last bytes came.
+    #[serde(default)]
+    pub since_ms: u64,
 }
 
 impl Doing {
@@ -38,16 +44,32 @@ impl Doing {
             }
             _ => return None,
         };
-        Some(Doing { stage, what })
+        Some(Doing {
+            stage,
+            what,
+            since_ms: event.ms,
+        })
     }
 }
 
 impl Status {
+    /// Takes what an event tells about what is being waited for; that the same still holds makes it no younger.
+    pub fn take_doing(&mut self, event: &Event) {
+        let Some(doing) = Doing::of(event) else { return };
+        let same = |before: &Doing| (before.stage, &before.what) == (doing.stage, &doing.what);
+        if !self.doing.as_ref().is_some_and(same) {
+            self.doing = Some(doing);
+        }
+    }
+
     /// What the stage that runs is at, and what follows it.
     pub(super) fn under_way(&self, stage: Stage) -> String {
         let then = self.holding("The boot goes on by itself.");
         match self.doing.as_ref().filter(|doing| doing.stage == stage) {
-            Some(doing) => format!("{}. {then}", doing.what),
+            Some(doing) => match self.uptime_ms.saturating_sub(doing.since_ms) {
+                ..MOMENT_MS => format!("{}. {then}", doing.what),
+                ago => format!("{} ({} ago). {then}", doing.what, seconds(ago)),
+            },
             None => then,
         }
     }
@@ -102,19 +124,46 @@ mod tests {
             .with("url", "http://10.0.2.2:8001/os.squashfs?token=secret")
             .with("try", 1u64)
             .with("what", "10.0.2.2:8001: no answer for 20 s");
-        let why = |stage| {
+        let why = |stage, uptime_ms| {
             let status = Status {
                 phase: Phase::Booting { stage },
                 doing: Doing::of(&retry),
+                uptime_ms,
                 ..Status::default()
             };
             status.three_lines()[1].clone()
         };
+        let stalls =
+            "Fetching http://10.0.2.2:8001/os.squashfs: 10.0.2.2:8001: no answer for 20 s; now at try 2";
         assert_eq!(
-            why(Stage::Fetch),
-            "Fetching http://10.0.2.2:8001/os.squashfs: 10.0.2.2:8001: no answer for 20 s; now at try 2. The boot goes on by itself."
+            why(Stage::Fetch, 3000),
+            format!("{stalls}. The boot goes on by itself.")
         );
-        assert_eq!(why(Stage::Mount), "The boot goes on by itself.");
+        assert_eq!(
+            why(Stage::Fetch, 15_001),
+            format!("{stalls} (15 s ago). The boot goes on by itself.")
+        );
+        assert_eq!(why(Stage::Mount, 15_001), "The boot goes on by itself.");
+    }
+
+    #[test]
+    fn what_is_told_again_is_since_the_first_time_and_what_is_new_is_not() {
+        let mut status = Status::default();
+        let failed = |ms, what| Event::new(ms, Level::Warn, "network.failed").with("what", what);
+        for (ms, what, since_ms) in [
+            (1000, "no lease", 1000),
+            (31_000, "no lease", 1000),
+            (62_000, "no carrier", 62_000),
+        ] {
+            status.take_doing(&failed(ms, what));
+            let doing = status.doing.clone().unwrap();
+            assert!(
+                doing.since_ms == since_ms && doing.what.ends_with(what),
+                "{doing:?}"
+            );
+        }
+        status.take_doing(&Event::new(63_000, Level::Debug, "fetch.done"));
+        assert!(status.doing.is_some());
     }
 
     #[test]

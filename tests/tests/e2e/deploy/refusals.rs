@@ -32,6 +32,12 @@ fn a_disk_that_is_mounted_or_too_small_and_a_question_that_nobody_hears_are_refu
         (&["/dev/vda"][..], 2, "--yes"),
         (&["--yes", "/dev/vdb"], 1, "20971520"),
         (&["--yes", "--size", &huge, "/dev/vda"], 1, "41943041"),
+        (&["--yes", "--size", "41M", "/dev/vda"], 1, "42991616"),
+        (
+            &["--yes", "--size", "41MB", "/dev/vda"],
+            2,
+            "'--size' with value '41MB'",
+        ),
         (&["--yes", "/dev/vdc"], 1, "/mnt"),
         (&["--yes", "/dev/vdz"], 1, "no such block device"),
         (&["--yes", "/etc/passwd"], 1, "not a block device"),
