@@ -6,6 +6,8 @@ STEP := tests/scripts/step
 DEVICE := -p lifeboot-contract -p lifeboot-init -p lifeboot-rescue
 ARCH ?= aarch64
 export RUST_LIB_BACKTRACE = 0
+# Where Debian has mkfs, cryptsetup, and what dpkg needs; a user's own PATH leaves them out.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 help:
 	@echo 'make demo       build an image, boot it in QEMU, repair an encrypted disk by ssh, start a Debian over HTTP'
