@@ -240,6 +240,7 @@ impl Boot {
                 .reporter
                 .debug("boot.attempt")
                 .with("try", attempts)
+                .with("place", index + 1)
                 .with("root", source.to_string());
             self.reporter.event(event);
             match world.root(self, source) {

@@ -320,8 +320,8 @@ impl Init {
             "boot.attempt" => {
                 // What the network does is on a thread of its own and goes on.
                 self.status.doing.take_if(|doing| doing.stage == Stage::Fetch);
-                let first = self.plan.roots.first().map(ToString::to_string);
-                if first.as_deref() == Some(event.str("root")) {
+                // A root may stand in the list more than once.
+                if event.u64("place") == Some(1) {
                     self.status.failures.clear();
                 }
             }
@@ -352,26 +352,32 @@ mod tests {
     #[test]
     fn every_pass_over_the_list_has_its_own_failures() {
         let mut init = Init::with(Plan::make(
-            "root=http://a/x root=http://b/x",
+            "root=http://a/x root=http://b/x root=http://a/x",
             &Default::default(),
             Default::default(),
             "",
         ));
-        let attempt = |root: &str| Event::new(1, Level::Debug, "boot.attempt").with("root", root);
+        let attempt = |place: u64, root: &str| {
+            let event = Event::new(1, Level::Debug, "boot.attempt").with("root", root);
+            event.with("place", place)
+        };
         let failed = |level, root: &str| {
             let event = Event::new(1, level, "fetch.failed").with("root", root);
             event.with("what", format!("fetch: {root}: 404"))
         };
         for _ in 0..2 {
-            init.learn(&attempt("http://a/x"));
+            init.learn(&attempt(1, "http://a/x"));
             assert!(init.status.failures.is_empty());
             init.learn(&failed(Level::Warn, "http://a/x"));
             init.learn(&Event::new(1, Level::Warn, "fetch.retry"));
             assert!(init.status.doing.is_some());
-            init.learn(&attempt("http://b/x"));
+            init.learn(&attempt(2, "http://b/x"));
             assert!(init.status.doing.is_none());
-            init.learn(&failed(Level::Debug, "http://b/x"));
-            assert_eq!(init.status.failures, ["fetch: http://a/x: 404"]);
+            init.learn(&failed(Level::Warn, "http://b/x"));
+            init.learn(&attempt(3, "http://a/x"));
+            init.learn(&failed(Level::Debug, "http://a/x"));
+            let before = ["fetch: http://a/x: 404", "fetch: http://b/x: 404"];
+            assert_eq!(init.status.failures, before);
         }
         init.learn(&Event::new(1, Level::Info, "boot.once"));
         assert!(init.status.failures.is_empty());

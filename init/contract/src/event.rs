@@ -269,7 +269,7 @@ pub const NAMES: [(&str, &str); 76] = [
     ),
     ("mount.done", "root, overlay, init"),
     ("mount.failed", "as fetch.failed: what, root"),
-    ("boot.attempt", "try, root"),
+    ("boot.attempt", "try, place, root"),
     ("boot.failed", "stage, what, cause, hint, next_try_ms"),
     ("boot.idle", "no root= was given: rescue stays"),
     ("boot.break", "stopped by rd.break: stage"),

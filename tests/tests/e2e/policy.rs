@@ -84,12 +84,17 @@ fn roots_in_a_row_that_fail_are_told_each_with_its_reason_and_so_is_a_word_given
         .word(format!("root={missing}"))
         .word(format!("root={unsigned}"))
         .word(format!("root={forbidden}"))
+        .word(format!("root={missing}"))
         .word("lifeboot.retry=0")
         .word("lifeboot.ssh-port=2222 lifeboot.ssh-port=22")
         .word("lifeboot.hostname=same lifeboot.hostname=same")
         .boot()?;
     wait_for_failure(&mut guest, "fetch")?;
-    for (event, root) in [("fetch.failed", &missing), ("verify.failed", &unsigned)] {
+    for (event, root) in [
+        ("fetch.failed", &missing),
+        ("verify.failed", &unsigned),
+        ("fetch.failed", &forbidden),
+    ] {
         guest.wait_event_where(event, 1, |event| event.str("root") == root)?;
     }
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
@@ -99,20 +104,22 @@ fn roots_in_a_row_that_fail_are_told_each_with_its_reason_and_so_is_a_word_given
     };
     let last = failure.to_string();
     ensure!(
-        failure.stage == Stage::Fetch && last.contains(&forbidden) && last.contains("403"),
+        failure.stage == Stage::Fetch && last.contains(&missing) && last.contains("404"),
         "{last}"
     );
-    let [first, second] = status.failures.as_slice() else {
+    let [first, second, third] = status.failures.as_slice() else {
         bail!("failed before: {:?}", status.failures);
     };
-    ensure!(
-        first.starts_with("fetch: ") && first.contains(&missing) && first.contains("404"),
-        "{first}"
-    );
-    ensure!(
-        second.starts_with("verify: ") && second.contains(&unsigned) && second.contains("404"),
-        "{second}"
-    );
+    for (failed, stage, root, code) in [
+        (first, "fetch: ", &missing, "404"),
+        (second, "verify: ", &unsigned, "404"),
+        (third, "fetch: ", &forbidden, "403"),
+    ] {
+        ensure!(
+            failed.starts_with(stage) && failed.contains(root) && failed.contains(code),
+            "{failed}"
+        );
+    }
     // The one that is given twice and differs, not the one that is the same both times.
     let [warning] = status.warnings.as_slice() else {
         bail!("warnings: {:?}", status.warnings);
@@ -124,9 +131,9 @@ fn roots_in_a_row_that_fail_are_told_each_with_its_reason_and_so_is_a_word_given
         "{warning}"
     );
     let said = client.run(&["rescue", "status"])?.success()?.text();
-    let at = |what: &str| said.find(what);
-    let told = [at(first), at(second), at(&last)];
+    let told: Vec<_> = status.failures.iter().map(|what| said.find(what)).collect();
     ensure!(told.iter().all(Option::is_some) && told.is_sorted(), "{said}");
+    ensure!(said.matches(&last).count() == 2, "{said}");
     ensure!(said.contains(warning), "{said}");
     let log = client.run(&["rescue", "log"])?.success()?.text();
     ensure!(log.contains(warning), "{log}");
