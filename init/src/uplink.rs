@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 
 /// How long one search lasts before it is reported as failed; the next begins at once.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an interface that the plan asks for may take to appear, as one on USB does, before every cable is tried.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long what the plan asks for is waited for, before every cable is tried: an interface on USB takes seconds to appear; two ports
+/// agree on a speed within four seconds, the slowest within fifteen. A root still waits for the network then.
+const GRACE: network::Grace = network::Grace {
+    appear: Duration::from_secs(15),
+    carry: Duration::from_secs(20),
+};
 /// How long a root waits for the network: one search and a little.
 const WAIT: Duration = Duration::from_secs(35);
 

@@ -8,6 +8,10 @@
 
 #[path = "network/absent.rs"]
 mod absent;
+#[path = "network/dark.rs"]
+mod dark;
+#[path = "network/stand_in.rs"]
+mod stand_in;
 #[path = "network/world.rs"]
 mod world;
 
@@ -16,7 +20,7 @@ use lifeboot_contract::ip::{Directive, Vlan};
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::template::Template;
 use lifeboot_init::report::Reporter;
-use lifeboot_init::stage::network::{self, Link, Search};
+use lifeboot_init::stage::network::{self, Grace, Link, Search};
 use std::time::{Duration, Instant};
 use world::{World, eventually, ip, isolated};
 
@@ -28,9 +32,17 @@ fn plan(words: &[&str]) -> Plan {
     plan
 }
 
+/// Waits so long for interfaces that are asked for to appear, and as long for their carriers.
+fn grace(both: Duration) -> Grace {
+    Grace {
+        appear: both,
+        carry: both,
+    }
+}
+
 /// One try of a search that has just begun.
 fn search(plan: &Plan, reporter: &Reporter, patience: Duration) -> Result<Link, Failure> {
-    network::run(plan, &mut Search::begin(PATIENT), reporter, patience)
+    network::run(plan, &mut Search::begin(grace(PATIENT)), reporter, patience)
 }
 
 #[test]

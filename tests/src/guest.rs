@@ -161,14 +161,22 @@ impl Guest {
     /// # Errors
     /// QEMU does not do it.
     pub fn client_to(&self, port: u16) -> Result<Client> {
+        self.client_at("", port, Peer::FullOs)
+    }
+
+    /// A client for `peer`, on another address of the guest than the one that QEMU gives; both become reachable by this.
+    ///
+    /// # Errors
+    /// QEMU does not do it.
+    pub fn client_at(&self, address: &str, port: u16, peer: Peer) -> Result<Client> {
         let here = crate::loopback::free_port()?;
-        let line = format!("hostfwd_add n0 tcp:127.0.0.1:{here}-:{port}");
+        let line = format!("hostfwd_add n0 tcp:127.0.0.1:{here}-{address}:{port}");
         qmp::command(
             &self.dir,
             "human-monitor-command",
             &serde_json::json!({"command-line": line}),
         )?;
-        Ok(Client::new(&self.dir, here, Peer::FullOs))
+        Ok(Client::new(&self.dir, here, peer))
     }
 
     /// Runs a command in the rescue system by ssh.

@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 76] = [
+pub const NAMES: [(&str, &str); 77] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -221,10 +221,14 @@ pub const NAMES: [(&str, &str); 76] = [
     ("network.static", "interface, address"),
     ("network.renewed", "interface, address, seconds"),
     ("network.lost", "interface, what"),
+    (
+        "network.moved",
+        "an address goes to the interface it was meant for, which has come after all: interface, address, to",
+    ),
     ("network.done", "interface, address"),
     (
         "network.absent",
-        "no interface that the boot parameters ask for has appeared in time, and every cable is tried: what, interfaces (list)",
+        "no interface that the boot parameters ask for has appeared, or none has a carrier, in time, and every cable is tried: what, interfaces (list)",
     ),
     (
         "network.failed",

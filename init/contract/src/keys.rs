@@ -64,8 +64,9 @@ pub const KEYS: &[Key] = &[
         "ip",
         "dhcp | off | auto6 | IFACE:dhcp | CLIENT:PEER:GATEWAY:NETMASK:HOSTNAME:IFACE:AUTOCONF[:DNS0[:DNS1[:NTP]]]",
         "As in the kernel's nfsroot documentation and dracut.cmdline(7); IPv6 addresses in brackets, a prefix length may stand for \
-         the netmask. When no interface that is asked for has appeared within 15 s, DHCP is used on every wired one, and one that comes later \
-         is still configured as asked. Default: DHCP on every wired interface at once, first lease wins.",
+         the netmask. When no interface that is asked for has appeared within 15 s, or none of them has had a carrier for 20 s while another \
+         wired one has, DHCP is used on every wired one; and where `ip=` names a single interface, its addresses are set on the only other one there \
+         is, or the only one with a carrier. One that comes later is still configured as asked. Default: DHCP on every wired interface at once, first lease wins.",
     ),
     many(
         "nameserver",
@@ -75,7 +76,8 @@ pub const KEYS: &[Key] = &[
     one(
         "BOOTIF",
         "01-MAC",
-        "Only the interface with this MAC address is used (PXELINUX's word); when it has not appeared within 15 s, every wired one.",
+        "Only the interface with this MAC address is used (PXELINUX's word); when it has not appeared within 15 s, or has had no \
+         carrier for 20 s while another wired one has, every wired one.",
     ),
     many(
         "vlan",

@@ -9,6 +9,7 @@ mod apply;
 mod dhcp;
 mod engine;
 mod frame;
+mod guess;
 pub mod inspect;
 mod lease;
 mod message;
@@ -93,7 +94,20 @@ impl Link {
 pub struct Search {
     /// Until when an interface that the plan asks for may appear, on the boot clock.
     appear_by: Duration,
+    /// How long the interfaces that the plan asks for may be without a carrier.
+    carry: Duration,
+    /// Since when they are.
+    dark_since: Option<Duration>,
     told: Told,
+}
+
+/// How long what the plan asks for is waited for, before every cable is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Grace {
+    /// For an interface to appear.
+    pub appear: Duration,
+    /// For a carrier on one that is there.
+    pub carry: Duration,
 }
 
 /// What has been said on the consoles.
@@ -103,15 +117,17 @@ struct Told {
     carriers: BTreeMap<String, bool>,
     /// Interfaces on which nobody answers.
     silent: BTreeSet<String>,
-    /// That what the plan asks for is not there.
+    /// That what the plan asks for is not there or does not carry, and what is done about it.
     absent: Option<String>,
 }
 
 impl Search {
-    /// Begins a search. When no interface that the plan asks for has appeared within `grace`, every cable is tried.
-    pub fn begin(grace: Duration) -> Search {
+    /// Begins a search. When nothing that the plan asks for is to be had within `grace`, every cable is tried.
+    pub fn begin(grace: Grace) -> Search {
         Search {
-            appear_by: now() + grace,
+            appear_by: now() + grace.appear,
+            carry: grace.carry,
+            dark_since: None,
             told: Told::default(),
         }
     }
@@ -139,7 +155,7 @@ pub fn run(
         }
         if now() >= until {
             let failed = engine.given_up();
-            search.told = engine.told();
+            engine.hand_on(search);
             return Err(failed);
         }
         engine

@@ -63,38 +63,51 @@ impl Target<'_> {
         gateway: Option<IpAddr>,
         peer: Option<IpAddr>,
     ) -> bool {
-        let prefix = if peer.is_some() { longest(address) } else { prefix };
-        let broadcast = match address {
-            IpAddr::V4(v4) if peer.is_none() => broadcast_of(v4, prefix),
-            _ => None,
-        };
-        if !self.address(&Assigned {
-            index: self.index,
-            address,
-            prefix,
-            broadcast,
-            peer,
-        }) {
+        if !self.address(&given(self.index, address, prefix, peer)) {
             return false;
         }
         if let Some(via) = gateway {
-            let target = match via {
-                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            };
-            self.add(&Route {
-                index: self.index,
-                target,
-                prefix: 0,
-                via: Some(via),
-                onlink: !within(via, address, prefix),
-                // A source address that duplicate detection still looks at would be refused; IPv6 chooses well by itself.
-                source: address.is_ipv4().then_some(address),
-                metric: self.metric,
-                protocol: STATIC,
-            });
+            self.add(&self.default(address, prefix, peer, via));
         }
         true
+    }
+
+    /// Takes an address out of the plan away again; routes with it as their source go with it.
+    pub(super) fn unfix(
+        &mut self,
+        address: IpAddr,
+        prefix: u8,
+        gateway: Option<IpAddr>,
+        peer: Option<IpAddr>,
+    ) {
+        if let Some(via) = gateway {
+            let result = self
+                .netlink
+                .remove_route(&self.default(address, prefix, peer, via));
+            self.reporter.ignore("remove a route", result);
+        }
+        let result = self
+            .netlink
+            .remove_address(&given(self.index, address, prefix, peer));
+        self.reporter.ignore("remove the address", result);
+    }
+
+    fn default(&self, address: IpAddr, prefix: u8, peer: Option<IpAddr>, via: IpAddr) -> Route {
+        let prefix = if peer.is_some() { longest(address) } else { prefix };
+        Route {
+            index: self.index,
+            target: match via {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            },
+            prefix: 0,
+            via: Some(via),
+            onlink: !within(via, address, prefix),
+            // A source address that duplicate detection still looks at would be refused; IPv6 chooses well by itself.
+            source: address.is_ipv4().then_some(address),
+            metric: self.metric,
+            protocol: STATIC,
+        }
     }
 
     fn address(&mut self, assigned: &Assigned) -> bool {
@@ -135,6 +148,20 @@ fn assigned(index: u32, lease: &Lease) -> Assigned {
             .broadcast
             .or_else(|| broadcast_of(lease.address, lease.prefix)),
         peer: None,
+    }
+}
+
+fn given(index: u32, address: IpAddr, prefix: u8, peer: Option<IpAddr>) -> Assigned {
+    let prefix = if peer.is_some() { longest(address) } else { prefix };
+    Assigned {
+        index,
+        address,
+        prefix,
+        broadcast: match address {
+            IpAddr::V4(v4) if peer.is_none() => broadcast_of(v4, prefix),
+            _ => None,
+        },
+        peer,
     }
 }
 

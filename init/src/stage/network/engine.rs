@@ -4,6 +4,7 @@
 
 mod addresses;
 mod nudge;
+mod stand_in;
 mod tell;
 mod widen;
 
@@ -40,8 +41,13 @@ pub(super) struct Engine {
     reach: Reach,
     /// Until when an interface that the plan asks for may appear.
     appear_by: Duration,
-    /// What the plan asks for and is not there, once that is clear.
+    /// How long those that are there may be without a carrier, and since when they are.
+    carry: Duration,
+    dark_since: Option<Duration>,
+    /// What the plan asks for and is not to be had, once that is clear.
     absent: Option<String>,
+    /// The interface whose `ip=` another one has got.
+    replaced: Option<String>,
     /// Usable addresses of every interface.
     addresses: BTreeSet<(u32, IpAddr)>,
     reported: Vec<Address>,
@@ -72,7 +78,10 @@ impl Engine {
             ignored: BTreeMap::new(),
             reach: Reach::Named,
             appear_by: search.appear_by,
+            carry: search.carry,
+            dark_since: None,
             absent: None,
+            replaced: None,
             addresses: BTreeSet::new(),
             reported: Vec::new(),
             resolv_conf: None,
@@ -87,6 +96,7 @@ impl Engine {
         };
         let all = engine.netlink.dump()?;
         engine.take(all);
+        engine.dark_since = search.dark_since.take().or(engine.dark_since);
         Ok(engine)
     }
 
@@ -219,6 +229,7 @@ impl Engine {
                 }
             }
         }
+        self.watch();
         self.auto6();
         self.report();
     }
@@ -288,7 +299,11 @@ impl Engine {
             self.ignored.insert(index, link);
             return false;
         }
-        let port = Port::new(link, ways, FIRST_METRIC + self.ports.len() as u32);
+        let mut port = Port::new(link, ways, FIRST_METRIC + self.ports.len() as u32);
+        port.stands_in = self.is_extra(&port.link);
+        if !port.ways.is_empty() {
+            self.dark_since = None;
+        }
         if !port.link.carrier {
             self.nudge.begin(now());
             self.told.carriers.insert(port.link.name.clone(), false);

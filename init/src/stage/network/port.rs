@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// With which DHCP discover it begins to look as if nobody answers.
 const SILENT: u32 = 3;
+/// By how much the routes of a guess come behind those of leases.
+const BEHIND: u32 = 1000;
 
 /// One interface that is switched on.
 pub(super) struct Port {
@@ -24,6 +26,8 @@ pub(super) struct Port {
     pub client: Option<Client>,
     pub lease: Option<Lease>,
     pub metric: u32,
+    /// The plan asks for another interface, and this one is tried in its place.
+    pub stands_in: bool,
     /// The plan's own addresses are set.
     pub fixed: bool,
     /// There is an IPv6 default route.
@@ -46,6 +50,7 @@ impl Port {
             client: None,
             lease: None,
             metric,
+            stands_in: false,
             fixed: false,
             router6: false,
             dns6: Vec::new(),
@@ -53,6 +58,17 @@ impl Port {
             packets: None,
             unicast: None,
         }
+    }
+
+    /// Metric of the plan's own routes. Behind every lease where they are a guess: what a server answers is none.
+    pub(super) fn fixed_metric(&self) -> u32 {
+        self.metric + if self.stands_in { BEHIND } else { 0 }
+    }
+
+    /// Whether the plan's own addresses are set here, this one among them.
+    pub(super) fn has_fixed(&self, wanted: IpAddr) -> bool {
+        let is_it = |way: &Way| matches!(way, Way::Static { address, .. } if *address == wanted);
+        self.fixed && self.ways.iter().any(is_it)
     }
 
     /// Whether it asks only as one of all.

@@ -20,7 +20,7 @@ pub(super) enum Role {
 /// A way to an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Whether it was asked for by name, and then goes on beside others that have a lease already.
+    /// Whether it was asked for by name, and then goes on beside others that have an address already.
     Dhcp(Asked),
     Auto6,
     Static {
@@ -43,7 +43,7 @@ pub(super) enum Asked {
 pub(super) enum Reach {
     /// Those that the plan asks for.
     Named,
-    /// None of them is there: every cable. What the plan says of an interface that comes after all still holds.
+    /// None of them is there, or none carries: every cable. What the plan says of an interface that comes after all still holds.
     Everything,
 }
 
@@ -100,7 +100,11 @@ pub(super) fn absent<'l>(
         .iter()
         .filter(|directive| directive.method != Method::Off)
         .filter_map(|directive| directive.interface.as_deref());
-    names.extend(in_ip.filter(|name| !named(name)).map(|name| ("ip=", name)));
+    for name in in_ip.filter(|name| !named(name)) {
+        if !names.contains(&("ip=", name)) {
+            names.push(("ip=", name));
+        }
+    }
     if let Some(mac) = &network.bootif
         && !there
             .clone()
@@ -147,7 +151,7 @@ pub(super) fn nothing(network: &Network) -> bool {
 }
 
 /// Several words for one interface: what is said twice is done once, `off` takes back what stands before it.
-fn ways(directives: &[&Directive], asked: Asked) -> Role {
+pub(super) fn ways(directives: &[&Directive], asked: Asked) -> Role {
     let mut ways = Vec::new();
     for directive in directives {
         let way = match directive.method.clone() {
@@ -315,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_and_not_there_is_named_once() {
-        let mut network = network(&["eth7:dhcp", "eth0:dhcp", "eth9:off"]);
+        let mut network = network(&["eth7:dhcp", "eth7:auto6", "eth0:dhcp", "eth9:off"]);
         network.vlans = vec![Vlan::parse("eth0.5:eth0").unwrap()];
         let there = [link("eth0")];
         let text = absent(&network, there.iter()).unwrap();

@@ -11,10 +11,11 @@ use std::net::IpAddr;
 impl Engine {
     /// Sets the plan's own addresses.
     pub(super) fn fix(&mut self, index: u32) {
+        self.take_back(index);
         let Some(port) = self.ports.get_mut(&index) else {
             return;
         };
-        let (reporter, metric) = (&self.reporter, port.metric);
+        let (reporter, metric) = (&self.reporter, port.fixed_metric());
         let mut target = Target {
             netlink: &mut self.netlink,
             reporter,
@@ -130,12 +131,16 @@ impl Engine {
                 index,
                 metric: port.metric,
             };
-            target.drop_lease(&lease);
-            self.addresses.remove(&(index, IpAddr::V4(lease.address)));
+            let address = IpAddr::V4(lease.address);
+            if !port.has_fixed(address) {
+                target.drop_lease(&lease);
+                self.addresses.remove(&(index, address));
+            }
         }
         self.say_lost(&name, what);
         self.report();
-        if self.first == Some(index) {
+        let is_fixed = self.ports.get(&index).is_some_and(|port| port.fixed);
+        if self.first == Some(index) && !is_fixed {
             self.lost = true;
         } else if let Some(port) = self.ports.get_mut(&index)
             && let Some(mac) = port.link.mac

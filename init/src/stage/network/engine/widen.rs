@@ -1,19 +1,37 @@
-//! A plan whose interfaces are not there: after a while every cable is tried, so that one wrong name does not cost the machine.
+//! A plan whose interfaces are not there, or do not carry: after a while every cable is tried, so that neither one wrong name nor a cable in
+//! the wrong port costs the machine.
+//!
+//! Only the search does that. Once there is an address, nothing is tried in place of what the plan asks for.
 
 use super::{Engine, is_wireless, now};
 use crate::report::{FailureExt, failure};
-use crate::stage::network::Told;
+use crate::stage::network::Search;
+use crate::stage::network::guess::{self, is_static};
 use crate::stage::network::netlink::with_dashes;
 use crate::stage::network::port::Port;
 use crate::stage::network::rtnl::{LinkNews, Medium};
-use crate::stage::network::wanted::{self, Reach, Role, with_colons};
+use crate::stage::network::wanted::{self, Asked, Reach, Role, Way, with_colons};
 use lifeboot_contract::event::{Failure, Stage};
 use std::time::Duration;
 
 impl Engine {
     /// What is done with an interface.
     pub(super) fn role(&self, link: &LinkNews) -> Role {
-        wanted::role(&self.plan.network, self.reach, link, is_wireless(&link.name))
+        let role = self.role_within(self.reach, link);
+        match role {
+            // What has another's address by a guess is not to keep the others from being tried.
+            Role::Configured(mut ways) if self.replaced.is_some() => {
+                for way in ways.iter_mut().filter(|way| matches!(way, Way::Dhcp(_))) {
+                    *way = Way::Dhcp(Asked::ByName);
+                }
+                Role::Configured(ways)
+            }
+            role => role,
+        }
+    }
+
+    pub(super) fn role_within(&self, reach: Reach, link: &LinkNews) -> Role {
+        wanted::role(&self.plan.network, reach, link, is_wireless(&link.name))
     }
 
     /// Begins to ask for a lease on an interface that is to have one.
@@ -36,62 +54,114 @@ impl Engine {
 
     /// When every cable is tried, if it comes to that.
     pub(super) fn widening(&self) -> Option<Duration> {
-        let waits = self.reach == Reach::Named && !self.configures();
-        waits.then_some(self.appear_by)
+        if self.reach == Reach::Everything || self.first.is_some() {
+            return None;
+        }
+        if !self.configures() {
+            return Some(self.appear_by);
+        }
+        let due = self.dark_since? + self.carry;
+        self.candidates().any(|link| link.carrier).then_some(due)
     }
 
     /// Whether there is an interface that is to have addresses.
-    fn configures(&self) -> bool {
+    pub(super) fn configures(&self) -> bool {
         self.ports.values().any(|port| !port.ways.is_empty())
     }
 
     /// Tries every cable when the time has come, and says so as soon as there is one.
     pub(super) fn widen(&mut self) {
         if self.widening().is_some_and(|due| due <= now()) {
+            self.absent = Some(self.missing());
+            let movable = guess::movable(&self.plan.network).map(|(name, ways)| (name.to_owned(), ways));
             self.reach = Reach::Everything;
-            let clause = wanted::absent(&self.plan.network, self.there());
-            self.absent = Some(clause.unwrap_or_else(|| "ip= and BOOTIF= leave no interface".to_owned()));
             // What lies under a VLAN that the kernel will not make is a cable like any other.
             let refused = std::mem::take(&mut self.refused_vlans);
             self.plan
                 .network
                 .vlans
                 .retain(|vlan| !refused.contains(&vlan.name));
-            let indexes: Vec<u32> = self.ports.keys().copied().collect();
-            for index in indexes {
-                let role = self.ports.get(&index).map(|port| self.role(&port.link));
-                if let (Some(Role::Configured(ways)), Some(port)) = (role, self.ports.get_mut(&index)) {
-                    port.ways = ways;
+            let stand_in = movable.and_then(|(name, ways)| {
+                let bare = |link: &&LinkNews| link.kind.as_deref() != Some("vlan");
+                let candidates: Vec<&LinkNews> = self.candidates().filter(bare).collect();
+                let meant = guess::meant(&self.plan.network, &candidates)?;
+                Some((meant.index, name, ways))
+            });
+            self.replaced = stand_in.as_ref().map(|(_, name, _)| name.clone());
+            self.spread(stand_in.map(|(index, _, ways)| (index, ways)));
+        }
+        if self.reach == Reach::Everything {
+            self.say_absent();
+        }
+    }
+
+    /// Gives every interface what it is to have now, one of them what was meant for another.
+    fn spread(&mut self, stand_in: Option<(u32, Vec<Way>)>) {
+        let indexes: Vec<u32> = self.ports.keys().copied().collect();
+        for index in indexes {
+            let Some(link) = self.ports.get(&index).map(|port| &port.link) else {
+                continue;
+            };
+            let (role, is_extra) = (self.role(link), self.is_extra(link));
+            let moved = stand_in.as_ref().filter(|(chosen, _)| *chosen == index);
+            if let (Role::Configured(ways), Some(port)) = (role, self.ports.get_mut(&index)) {
+                let was_idle = port.ways.is_empty();
+                port.ways = moved.map_or(ways, |(_, moved)| moved.clone());
+                port.stands_in = is_extra;
+                if was_idle {
                     self.ask(index);
                     self.carries(index);
                 }
             }
         }
-        if self.reach == Reach::Everything && self.configures() {
-            self.say_absent();
+    }
+
+    /// What the plan asks for and is not to be had, as a clause for people.
+    fn missing(&self) -> String {
+        let absent = wanted::absent(&self.plan.network, self.there());
+        let dark = self.ports.values().filter(|port| !port.ways.is_empty());
+        let dark: Vec<String> = dark.map(|port| described(&port.link)).collect();
+        let verb = if dark.len() == 1 { "has" } else { "have" };
+        let dark = (!dark.is_empty()).then(|| format!("{} {verb} no carrier", dark.join(" and ")));
+        match (absent, dark) {
+            (Some(absent), Some(dark)) => format!("{absent}, and {dark}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => "ip= and BOOTIF= leave no interface".to_owned(),
         }
     }
 
     fn say_absent(&mut self) {
+        let used: Vec<&Port> = self
+            .ports
+            .values()
+            .filter(|port| port.stands_in && !port.ways.is_empty())
+            .collect();
+        if used.is_empty() {
+            return;
+        }
         let Some(absent) = self.absent.take() else {
             return;
         };
-        let used: Vec<&LinkNews> = self
-            .ports
-            .values()
-            .filter(|port| !port.ways.is_empty())
-            .map(|port| &port.link)
-            .collect();
-        let how = match wanted::is_general(&self.plan.network) {
-            true => "ip= is applied to",
-            false => "DHCP is used on",
+        let all =
+            |ports: &[&Port]| -> Vec<String> { ports.iter().map(|port| described(&port.link)).collect() };
+        let has_static = |port: &&Port| port.ways.iter().any(is_static);
+        let how = match &self.replaced {
+            Some(name) => {
+                let (moved, others): (Vec<&Port>, Vec<&Port>) = used.iter().copied().partition(has_static);
+                let also: Vec<String> = ["it".to_owned()].into_iter().chain(all(&others)).collect();
+                let (moved, also) = (all(&moved).join(", "), also.join(", "));
+                format!("ip= of {name} is applied to {moved}, and DHCP is used on {also} too")
+            }
+            None if wanted::is_general(&self.plan.network) => {
+                format!("ip= is applied to {}", all(&used).join(", "))
+            }
+            None => format!("DHCP is used on {}", all(&used).join(", ")),
         };
-        let named: Vec<String> = used.iter().map(|link| described(link)).collect();
-        let text = format!("{absent}; {how} {}", named.join(", "));
+        let text = format!("{absent}; {how}");
         if self.told.absent.as_ref() == Some(&text) {
             return;
         }
-        let interfaces: Vec<&str> = used.iter().map(|link| link.name.as_str()).collect();
+        let interfaces: Vec<&str> = used.iter().map(|port| port.link.name.as_str()).collect();
         let event = self
             .reporter
             .warn("network.absent")
@@ -106,11 +176,12 @@ impl Engine {
         ports.chain(self.ignored.values())
     }
 
-    /// What was said, for the next try.
-    pub(in crate::stage::network) fn told(mut self) -> Told {
+    /// Leaves what was said and waited for to the next try.
+    pub(in crate::stage::network) fn hand_on(mut self, search: &mut Search) {
         let silent = self.ports.values().filter(|port| port.is_silent());
         self.told.silent.extend(silent.map(|port| port.link.name.clone()));
-        self.told
+        search.told = self.told;
+        search.dark_since = self.dark_since;
     }
 
     /// Why there is no address.
