@@ -3,6 +3,7 @@
 //! No SHA-1, no CBC, no finite-field groups (their exchange costs a small board seconds, and the curves are everywhere). MACs encrypt first
 //! where the client can: libssh2 before 1.11, and so curl in Debian 12, cannot, and the two plain ones are for it.
 
+use super::gate::WINDOW;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, kex, mac};
@@ -71,8 +72,8 @@ pub fn config(key: PrivateKey, ask_after: Duration) -> Config {
         auth_rejection_time: Duration::from_millis(300),
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
-        // The gate bounds what waits; see there.
-        window_size: 1 << 20,
+        // The gate narrows it when too much waits; see there.
+        window_size: WINDOW,
         channel_buffer_size: 16,
         preferred: Preferred {
             kex: Cow::Borrowed(&KEY_EXCHANGE),
@@ -85,7 +86,7 @@ pub fn config(key: PrivateKey, ask_after: Duration) -> Config {
         max_auth_attempts: 10,
         inactivity_timeout: None,
         keepalive_interval: Some(ask_after),
-        // The gate decides when a client is gone: it knows when it was not listened to.
+        // The gate decides when a client is gone: what it takes is a sign of life too.
         keepalive_max: 0,
         nodelay: true,
         ..Config::default()

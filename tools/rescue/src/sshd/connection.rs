@@ -134,6 +134,10 @@ impl Drop for Connection {
 impl Handler for Connection {
     type Error = russh::Error;
 
+    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
+        self.gate.window()
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,

@@ -260,11 +260,7 @@ where
         }
     };
     let (_alive, end) = watch::channel(false);
-    let out = Out {
-        write: &write,
-        gate,
-        end,
-    };
+    let out = Out { write: &write, end };
     let back = async {
         let ended = out.pump(Pipe(from), None).await;
         if ended.is_ok() {

@@ -1,14 +1,14 @@
-//! The valve between a client's socket and russh: flow control and liveness.
+//! What the socket of a client, its channels and whoever watches it share: flow control and liveness.
 //!
-//! russh opens a channel's receive window again as soon as data has arrived, whether or not anybody took it, and its
-//! session loop stops for everything while one channel's queue is full. So nothing here ever blocks in that loop:
-//! channels take their data at once and count it, and when too much waits the valve stops reading the *socket*, which
-//! pushes back through TCP. Writing goes on meanwhile, so that a program which writes while it is being written to
-//! (`ssh device cat <big`) cannot lock up.
+//! russh grants a channel a new window when data has arrived, whether or not anybody took it, and its session loop stops for
+//! everything while one channel's queue is full. So nothing here ever blocks in that loop: channels take their data at once
+//! and count it, and when too much waits the window is narrowed to [`NARROW`] bytes ([`Gate::window`]). The client then runs
+//! out of window and sends next to nothing into its channels, while all that is no data goes on: keys of other sessions, the
+//! end of a session, keepalives, windows for output, the end of the connection.
 //!
-//! The thing a reader would get wrong: while output waits for the client's window ([`Gate::starving`]) the valve has
-//! to stay open, because the window is granted by a message that lies behind the data. It is then only narrowed, the more
-//! the more waits: one channel may starve for hours (a paused download) while another's input goes to a slow disk.
+//! The thing a reader would get wrong: the window must not be closed. russh looks at it when data arrives and at no other
+//! time, so the few bytes that still come are what opens it again. How often they come is limited by a pause between two
+//! reads of the socket, the longer the more waits; that alone slows down a client that ignores its window.
 
 use std::io;
 use std::pin::Pin;
@@ -19,11 +19,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// Bytes of input that may wait for a program before the socket is left alone.
+/// Bytes of input that may wait for programs before the windows are narrowed.
 const BACKLOG: usize = 1 << 20;
 
-/// Pause between two reads of the socket, for each [`BACKLOG`] that waits. A packet of 32 KiB is two reads.
-const PACE: Duration = Duration::from_millis(2);
+/// Bytes that a client may send into a channel before it hears of a new window, as long as nothing is in the way.
+pub const WINDOW: u32 = 1 << 20;
+
+/// The same while too much waits. The least that works: russh grants anew when less than half is left.
+const NARROW: u32 = 2;
+
+/// Pause between two reads of the socket, of up to 64 KiB each, for each [`BACKLOG`] that waits.
+const PACE: Duration = Duration::from_millis(20);
 
 /// What the socket, the channels and the watcher of one connection share.
 #[derive(Debug)]
@@ -34,8 +40,7 @@ pub struct Gate {
 #[derive(Debug)]
 struct State {
     backlog: usize,
-    starving: usize,
-    stalled: bool,
+    pausing: bool,
     heard: Instant,
     closed: Option<&'static str>,
     authenticated: bool,
@@ -50,8 +55,7 @@ impl Gate {
         Arc::new(Gate {
             state: Mutex::new(State {
                 backlog: 0,
-                starving: 0,
-                stalled: false,
+                pausing: false,
                 heard: Instant::now(),
                 closed: None,
                 authenticated: false,
@@ -78,16 +82,20 @@ impl Gate {
     pub fn taken(&self, bytes: usize) {
         let mut state = self.state();
         state.backlog = state.backlog.saturating_sub(bytes);
-        state.wake_reader_if_open();
+        if state.pausing
+            && state.backlog < BACKLOG
+            && let Some(waker) = state.reader.take()
+        {
+            waker.wake();
+        }
     }
 
-    /// Output waits for the client's window, until the guard is dropped.
-    pub fn starving(self: &Arc<Gate>) -> Starving {
-        let mut state = self.state();
-        state.starving += 1;
-        state.wake_reader_if_open();
-        Starving {
-            gate: Arc::clone(self),
+    /// The window that a channel may be granted now.
+    pub fn window(&self) -> u32 {
+        if self.state().backlog < BACKLOG {
+            WINDOW
+        } else {
+            NARROW
         }
     }
 
@@ -125,55 +133,22 @@ impl Gate {
         self.state().authenticated
     }
 
-    /// How long the client has said nothing although it was listened to.
+    /// How long the client has said nothing.
     pub fn silent_for(&self) -> Duration {
-        let state = self.state();
-        if state.stalled {
-            Duration::ZERO
-        } else {
-            state.heard.elapsed()
-        }
+        self.state().heard.elapsed()
     }
 }
 
 impl State {
-    fn open(&self) -> bool {
-        self.backlog < BACKLOG || self.starving > 0
-    }
-
-    /// How long to wait before the next read; about as long as a megabyte of what waits may take to be written.
+    /// How long to wait before the next read.
     fn pace(&self) -> Duration {
         let megabytes = u32::try_from(self.backlog / BACKLOG).unwrap_or(u32::MAX);
         PACE.saturating_mul(megabytes)
     }
 
-    fn wake_reader_if_open(&mut self) {
-        if self.stalled && self.open() {
-            self.stalled = false;
-            // The time spent not listening does not count as silence.
-            self.heard = Instant::now();
-            if let Some(waker) = self.reader.take() {
-                waker.wake();
-            }
-        }
-    }
-
     fn closed(&self) -> Option<io::Error> {
         self.closed
             .map(|why| io::Error::new(io::ErrorKind::ConnectionAborted, why))
-    }
-}
-
-/// Output is waiting for the client's window as long as this lives.
-#[derive(Debug)]
-pub struct Starving {
-    gate: Arc<Gate>,
-}
-
-impl Drop for Starving {
-    fn drop(&mut self) {
-        let mut state = self.gate.state();
-        state.starving = state.starving.saturating_sub(1);
     }
 }
 
@@ -216,11 +191,9 @@ impl AsyncRead for Line {
                 return Poll::Ready(Err(error));
             }
             state.reader = Some(cx.waker().clone());
-            if !state.open() {
-                state.stalled = true;
-                return Poll::Pending;
-            }
-            state.pace()
+            let pace = state.pace();
+            state.pausing = !pace.is_zero();
+            pace
         };
         if pace.is_zero() {
             self.pause = None;
@@ -271,22 +244,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_backlog_stops_reading_until_it_is_taken() {
+    fn too_much_that_waits_narrows_the_window_until_it_is_taken() {
         let gate = Gate::new();
-        gate.queued(BACKLOG);
-        assert!(!gate.state().open());
+        gate.queued(BACKLOG - 1);
+        assert_eq!(gate.window(), WINDOW);
+        gate.queued(1);
+        assert_eq!(gate.window(), NARROW);
         gate.taken(1);
-        assert!(gate.state().open());
-    }
-
-    #[test]
-    fn output_that_waits_for_the_window_keeps_the_gate_open() {
-        let gate = Gate::new();
-        gate.queued(BACKLOG);
-        let starving = gate.starving();
-        assert!(gate.state().open());
-        drop(starving);
-        assert!(!gate.state().open());
+        assert_eq!(gate.window(), WINDOW);
     }
 
     #[test]
@@ -296,14 +261,5 @@ mod tests {
         assert_eq!(gate.state().pace(), Duration::ZERO);
         gate.queued(7 * BACKLOG + 1);
         assert_eq!(gate.state().pace(), 8 * PACE);
-    }
-
-    #[test]
-    fn a_stalled_client_is_not_silent() {
-        let gate = Gate::new();
-        gate.state().heard = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
-        assert!(gate.silent_for() > Duration::from_secs(99));
-        gate.state().stalled = true;
-        assert_eq!(gate.silent_for(), Duration::ZERO);
     }
 }

@@ -1,15 +1,13 @@
 //! The way out of one channel: what a program or a connection says, sent as the client's window allows.
 
-use super::gate::Gate;
 use bytes::Bytes;
 use russh::{ChannelId, ChannelMsg, ChannelWriteHalf};
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// How long output may be silent after the program's end before it is taken for complete.
 pub const GRACE: Duration = Duration::from_millis(700);
@@ -44,8 +42,6 @@ pub fn exact(mut piece: Vec<u8>) -> Bytes {
 pub struct Out<'a, M: From<(ChannelId, ChannelMsg)>> {
     /// The channel.
     pub write: &'a ChannelWriteHalf<M>,
-    /// The connection's gate.
-    pub gate: &'a Arc<Gate>,
     /// Turns true when the program has ended; for a connection it never does.
     pub end: watch::Receiver<bool>,
 }
@@ -80,23 +76,9 @@ impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> Out<'_, M> {
     }
 
     async fn send(&self, data: Bytes, extended: Option<u32>) -> Result<(), russh::Error> {
-        let sending = async {
-            match extended {
-                Some(code) => self.write.extended_data_bytes(code, data).await,
-                None => self.write.data_bytes(data).await,
-            }
-        };
-        let mut sending = pin!(sending);
-        let mut starving = None;
-        loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => return sent,
-                () = sleep(Duration::from_millis(50)) => {}
-            }
-            if starving.is_none() && self.write.writable_packet_size().await == 0 {
-                starving = Some(self.gate.starving());
-            }
+        match extended {
+            Some(code) => self.write.extended_data_bytes(code, data).await,
+            None => self.write.data_bytes(data).await,
         }
     }
 }

@@ -83,7 +83,7 @@ pub async fn serve(channel: Channel<Msg>, handle: Handle, gate: Arc<Gate>, place
         Streams::Pipes(..) => None,
     };
     let ended = {
-        let mut program = pin!(program(&write, &gate, &input, &mut child, streams));
+        let mut program = pin!(program(&write, &input, &mut child, streams));
         tokio::select! {
             status = &mut program => Ok(status),
             gone = &mut messages => Err(gone),
@@ -165,13 +165,12 @@ async fn tell_cut(write: &ChannelWriteHalf<Msg>, hold: &mut Hold, tty: Option<St
 /// From the program's start to the end of its output.
 async fn program(
     write: &ChannelWriteHalf<Msg>,
-    gate: &Arc<Gate>,
     input: &Input,
     child: &mut Child,
     streams: Streams,
 ) -> io::Result<ExitStatus> {
     let (ended, end) = watch::channel(false);
-    let out = Out { write, gate, end };
+    let out = Out { write, end };
     let waiting = async {
         let status = child.wait().await;
         ended.send_replace(true);

@@ -209,7 +209,7 @@ impl Dialer {
             window_size: 1 << 20,
             channel_buffer_size: 16,
             keepalive_interval: Some(ASK_AFTER),
-            // The gate decides when the bastion is gone: it knows when it was not listened to.
+            // The gate decides when the bastion is gone: what it takes is a sign of life too.
             keepalive_max: 0,
             ..Config::default()
         }

@@ -1,8 +1,8 @@
 //! A socket that is not waited for longer than is good for others.
 //!
-//! Too much that waits for one connection stops the reading of its bastion's socket (see [`Gate`]), and with it every other connection of
-//! that tunnel: an upload to a disk that hangs would shut out whoever comes to see why. So a write that does not go on for [`STUCK`] fails
-//! when it is in somebody's way, and only then.
+//! Too much that waits for one connection slows down the reading of its bastion's socket (see [`Gate`]), and with it every other connection of
+//! that tunnel; russh's client grants windows whatever waits, so that in the end one of them would have to go. So a write that does not go on
+//! for [`STUCK`] fails when it is in somebody's way, and only then.
 
 use crate::sshd::gate::Gate;
 use std::io;

@@ -11,6 +11,7 @@ mod machine;
 mod server;
 mod ssh;
 mod ssh_clients;
+mod ssh_flow;
 mod ssh_forward;
 mod ssh_keys;
 mod ssh_pipes;

@@ -73,6 +73,7 @@ fn connect(port: u16) -> TcpStream {
     });
     let stream = found.unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
@@ -190,14 +191,15 @@ fn input_that_a_slow_target_leaves_waiting_does_not_stop_another_channel() {
     let _client = Forwarding::start(&server, &["-L", &forwards[0], "-L", &forwards[1]]);
     let slow = connect(here);
     let (target, _) = listener.accept().unwrap();
-    let data = pattern(4 << 20);
+    let data = pattern(24 << 20);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             (&mut &slow).write_all(&data).unwrap();
             slow.shutdown(Shutdown::Write).unwrap();
         });
-        std::thread::sleep(Duration::from_millis(300));
-        // Less than a megabyte waits in the server: the gate is still open for others.
+        // Until the target's and the server's buffers are full.
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(round_trip(&connect(other), b"meanwhile"), b"meanwhile");
         let mut came = vec![0; data.len()];
         (&mut &target).read_exact(&mut came).unwrap();
         assert!(came == data);

@@ -13,14 +13,14 @@ use std::time::Duration;
 const ONE_AFTER_ANOTHER: i32 = 25;
 
 /// A master and its connection.
-struct Shared<'a> {
+pub struct Shared<'a> {
     server: &'a Server,
     socket: String,
     master: Child,
 }
 
 impl Shared<'_> {
-    fn start(server: &Server) -> Shared<'_> {
+    pub fn start(server: &Server) -> Shared<'_> {
         let path = server.dir.join("mux");
         let socket = format!("ControlPath={}", path.display());
         let master = server.ssh(&["-MNT", "-o", &socket], &[]).spawn().unwrap();
@@ -33,7 +33,7 @@ impl Shared<'_> {
     }
 
     /// A session in that connection; a client that cannot have one makes no connection of its own.
-    fn ssh(&self, line: &str) -> Command {
+    pub fn ssh(&self, line: &str) -> Command {
         let no_other = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"];
         let mut options = vec!["-o", self.socket.as_str()];
         options.extend(no_other);
