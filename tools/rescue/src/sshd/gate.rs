@@ -3,8 +3,8 @@
 //! russh grants a channel a new window when data has arrived, whether or not anybody took it, and its session loop stops for
 //! everything while one channel's queue is full. So nothing here ever blocks in that loop: channels take their data at once
 //! and count it, and when too much waits the window is narrowed to [`NARROW`] bytes ([`Gate::window`]). The client then runs
-//! out of window and sends next to nothing into its channels, while all that is no data goes on: keys of other sessions, the
-//! end of a session, keepalives, windows for output, the end of the connection.
+//! out of window and sends next to nothing into that channel, while all the rest goes on: keys of other sessions, whose
+//! windows are not used up, the end of a session, keepalives, windows for output, the end of the connection.
 //!
 //! The thing a reader would get wrong: the window must not be closed. russh looks at it when data arrives and at no other
 //! time, so the few bytes that still come are what opens it again. How often they come is limited by a pause between two
