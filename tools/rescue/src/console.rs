@@ -20,7 +20,7 @@ use argh::FromArgs;
 use guard::Guard;
 use lifeboot_contract::control::{Request, SessionKind};
 use lifeboot_contract::status::{LockedVolume, Phase};
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Access, Mode, OFlags, access, fcntl_getfl, fcntl_setfl};
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, tcgetattr,
     tcsetattr,
@@ -314,7 +314,7 @@ fn shell(name: &str, terminal: File, term: &'static str) -> anyhow::Result<()> {
         .envs(environment(term))
         .env("SHELL", shell)
         .envs([crate::shell::LOCALE])
-        .current_dir(if fs::exists("/root").unwrap_or(false) {
+        .current_dir(if access("/root", Access::EXEC_OK).is_ok() {
             "/root"
         } else {
             "/"
