@@ -16,7 +16,7 @@ mod stand_in;
 mod world;
 
 use lifeboot_contract::event::Failure;
-use lifeboot_contract::ip::{Directive, Vlan};
+use lifeboot_contract::ip::Directive;
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::template::Template;
 use lifeboot_init::report::Reporter;
@@ -319,22 +319,6 @@ fn a_router_advertisement_is_enough_for_auto6() {
         eventually("name servers of the advertisement", || {
             std::fs::read_to_string("/etc/resolv.conf").is_ok_and(|text| text == "nameserver 2001:db8:9::1\n")
         });
-    });
-}
-
-#[test]
-#[ignore = "needs the kernel module 8021q, which not every host has: make test-all"]
-fn a_vlan_is_made_and_asked_on() {
-    isolated("a_vlan_is_made_and_asked_on", || {
-        let world = World::new();
-        world.cable("eth0", "02:00:00:00:00:10");
-        world.far_vlan("eth0", 5);
-        let _server = world.dnsmasq("eth0.5", &["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,2m"]);
-        let mut plan = plan(&[]);
-        plan.network.vlans = vec![Vlan::parse("eth0.5:eth0").unwrap()];
-        let link = search(&plan, &world.reporter, PATIENT).unwrap();
-        assert_eq!(link.interface, "eth0.5");
-        assert!(!ip(&["-4", "addr", "show", "eth0"]).contains("inet "));
     });
 }
 

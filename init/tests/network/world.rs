@@ -39,7 +39,13 @@ pub fn isolated(name: &str, test: fn()) {
             "--mount-proc",
         ])
         .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            name,
+            "--exact",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(INSIDE, "1")
         .status()
         .expect("unshare(1) of util-linux is needed");
@@ -119,17 +125,6 @@ impl World {
     /// ip(8) on the far side.
     pub fn far(&self, args: &[&str]) {
         run("ip", &[&["-n", FAR], args].concat());
-    }
-
-    /// A VLAN on the far side, instead of what is on the cable itself.
-    pub fn far_vlan(&self, name: &str, id: u16) {
-        let (parent, vlan, id) = (format!("far-{name}"), format!("far-{name}.{id}"), id.to_string());
-        self.far(&[
-            "link", "add", "link", &parent, "name", &vlan, "type", "vlan", "id", &id,
-        ]);
-        self.far(&["addr", "flush", "dev", &parent]);
-        self.far(&["addr", "add", "10.9.0.1/24", "dev", &vlan]);
-        self.far(&["link", "set", &vlan, "up"]);
     }
 
     /// dnsmasq at the far end of the cable `name`; listens when this returns.
