@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// More than server, kernel and client keep between them.
-const MUCH: usize = 24 << 20;
+/// More than server, kernel and client keep between them, and more than the server lets wait of a client that ignores its window.
+const MUCH: usize = 40 << 20;
 
 /// What the gate lets wait, and the window, several times over; without either it would be all of [`MUCH`].
 const SOME_KIB: u64 = 16 << 10;
