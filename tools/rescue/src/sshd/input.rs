@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
-/// Input that may wait in all channels of a connection together when the gate has to stay open because output waits as well.
+/// Input that may wait in all channels of a connection together; only a client that ignores its windows, or has very many channels, gets there.
 pub const MOST_INPUT: usize = 32 << 20;
 
 /// A channel with less than this waiting is not the one to end when there is too much.

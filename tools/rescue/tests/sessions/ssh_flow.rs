@@ -2,10 +2,9 @@
 
 use crate::server::Server;
 use crate::ssh_shared::Shared;
-use crate::stand_in::{finish, output, until};
+use crate::stand_in::{finish, output, start_with, until};
 use std::fs;
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// More than server, kernel and client keep between them, and more than the server lets wait of a client that ignores its window.
@@ -16,19 +15,6 @@ const SOME_KIB: u64 = 16 << 10;
 
 fn input() -> Vec<u8> {
     (0..MUCH).map(|at| (at / 251 + at) as u8).collect()
-}
-
-/// Starts it with [`input`] on its way.
-fn pour_into(mut command: Command) -> Child {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::spawn(move || drop(stdin.write_all(&input())));
-    child
 }
 
 /// A program that says that it is there, and begins to read when it may.
@@ -64,7 +50,7 @@ fn input_that_waits_keeps_no_other_session_of_its_connection_waiting_and_takes_l
     let server = Server::start();
     let shared = Shared::start(&server);
     let before = resident_kib(&server);
-    let first = pour_into(shared.ssh(READS_LATER));
+    let first = start_with(shared.ssh(READS_LATER), input());
     is_there(&server);
     let ended = output(shared.ssh("echo in; exit 3"));
     assert_eq!(String::from_utf8_lossy(&ended.stdout), "in\n");
@@ -78,7 +64,7 @@ fn input_that_waits_keeps_no_other_session_of_its_connection_waiting_and_takes_l
 fn a_client_that_asks_whether_the_server_is_there_has_its_answer_while_its_input_waits() {
     let server = Server::start();
     let often = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3"];
-    let child = pour_into(server.ssh(&often, &[READS_LATER]));
+    let child = start_with(server.ssh(&often, &[READS_LATER]), input());
     is_there(&server);
     std::thread::sleep(Duration::from_secs(6));
     let_it_read(&server, child);
@@ -89,7 +75,7 @@ fn a_client_that_is_gone_takes_its_program_along_although_its_input_waits() {
     let server = Server::start();
     let shared = Shared::start(&server);
     for command in [server.ssh(&[], &[NEVER_READS]), shared.ssh(NEVER_READS)] {
-        let mut child = pour_into(command);
+        let mut child = start_with(command, input());
         is_there(&server);
         let there = server.dir.join("home/there");
         let id = fs::read_to_string(&there).unwrap();
@@ -108,10 +94,10 @@ fn a_client_that_is_gone_takes_its_program_along_although_its_input_waits() {
 fn output_that_nobody_takes_for_long_ends_neither_its_session_nor_another() {
     let server = Server::start();
     let shared = Shared::start(&server);
-    let lazy = pour_into(server.ssh(&[], &["cat"]));
+    let lazy = start_with(server.ssh(&[], &["cat"]), input());
     let mut pager = shared.ssh("cat /dev/zero");
     let mut pager = pager.stdout(Stdio::piped()).spawn().unwrap();
-    let neighbour = pour_into(shared.ssh(READS_LATER));
+    let neighbour = start_with(shared.ssh(READS_LATER), input());
     is_there(&server);
     std::thread::sleep(Duration::from_secs(20));
     let_it_read(&server, neighbour);

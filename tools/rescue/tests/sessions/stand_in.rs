@@ -123,7 +123,12 @@ pub fn output(mut command: Command) -> Output {
 }
 
 /// As [`output`], with `input` on standard input.
-pub fn output_with(mut command: Command, input: Vec<u8>) -> Output {
+pub fn output_with(command: Command, input: Vec<u8>) -> Output {
+    finish(start_with(command, input))
+}
+
+/// Starts it with `input` on its way.
+pub fn start_with(mut command: Command, input: Vec<u8>) -> Child {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -133,7 +138,7 @@ pub fn output_with(mut command: Command, input: Vec<u8>) -> Output {
     let mut stdin = child.stdin.take().unwrap();
     // A program that does not read all of it is part of some tests.
     std::thread::spawn(move || drop(stdin.write_all(&input)));
-    finish(child)
+    child
 }
 
 pub fn finish(child: Child) -> Output {
