@@ -75,15 +75,18 @@ fn libssh2_lists_puts_and_gets() {
 }
 
 const PARAMIKO: &str = r#"
-import paramiko, sys
+import paramiko, sys, threading
 port, key, known = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 client = paramiko.SSHClient()
 client.load_host_keys(known)
 client.connect("127.0.0.1", port, "root", key_filename=key, allow_agent=False, look_for_keys=False)
 stdin, stdout, stderr = client.exec_command("cat; echo wrong >&2; exit 7")
-stdin.write(b"x" * 5000000)
-stdin.channel.shutdown_write()
-assert len(stdout.read()) == 5000000
+def write():
+    stdin.write(b"x" * 20000000)
+    stdin.channel.shutdown_write()
+# At the same time as it reads: what no server holds back for a client that only writes would keep both waiting.
+threading.Thread(target=write, daemon=True).start()
+assert len(stdout.read()) == 20000000
 assert stderr.read() == b"wrong\n"
 assert stdout.channel.recv_exit_status() == 7
 sftp = client.open_sftp()
