@@ -6,7 +6,7 @@
 //! the one thread of the server that would be the end of every session. So each read and write is done in another thread,
 //! where it can wait; that there is something to do is asked without the lock.
 
-use super::pump::{Source, exact};
+use super::pump::{Source, exact, readable};
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -78,6 +78,10 @@ async fn elsewhere<T: Send + 'static>(
 }
 
 impl Source for Outlet {
+    async fn ready(&mut self) -> io::Result<()> {
+        readable(&self.0).await
+    }
+
     /// Dropped before it is done, what was read may be lost.
     async fn read(&mut self) -> io::Result<Bytes> {
         loop {

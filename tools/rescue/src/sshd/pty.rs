@@ -1,6 +1,6 @@
 //! A pseudo-terminal: its size, its modes as the client asked for them, and its master side as bytes.
 
-use super::pump::exact;
+use super::pump::{exact, readable};
 use bytes::Bytes;
 use russh::Pty;
 use rustix::buffer::spare_capacity;
@@ -115,6 +115,14 @@ impl Master {
     /// The process group in the foreground, which the keys for signals would reach.
     pub fn foreground(&self) -> Option<rustix::process::Pid> {
         rustix::termios::tcgetpgrp(&self.fd).ok()
+    }
+
+    /// Returns when there is something to read, be it that nobody has the terminal open any more.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub async fn ready(&self) -> io::Result<()> {
+        readable(&self.fd).await
     }
 
     /// Reads what the programs wrote; nothing when the last of them has closed the terminal.

@@ -218,6 +218,10 @@ async fn tell_end(write: &ChannelWriteHalf<Msg>, handle: &Handle, status: &io::R
 struct Terminal<'a>(&'a Master);
 
 impl Source for Terminal<'_> {
+    async fn ready(&mut self) -> io::Result<()> {
+        self.0.ready().await
+    }
+
     async fn read(&mut self) -> io::Result<Bytes> {
         self.0.read().await
     }
