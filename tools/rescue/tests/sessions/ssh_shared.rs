@@ -6,6 +6,7 @@
 use crate::server::Server;
 use crate::ssh_terminal::Terminal;
 use crate::stand_in::{finish, output, until};
+use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -60,12 +61,14 @@ fn several_sessions_in_one_connection_have_each_their_own_status() {
     let shared = Shared::start(&server);
     let sessions: Vec<_> = (0..4)
         .map(|n| {
-            let mut command = shared.ssh(&format!("sleep 1; exit {n}"));
+            let line = format!("until [ -e go ]; do sleep 0.1; done; exit {n}");
+            let mut command = shared.ssh(&line);
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             command.spawn().unwrap()
         })
         .collect();
     server.init.until_held(5);
+    fs::write(server.dir.join("home/go"), "").unwrap();
     for (n, child) in (0..).zip(sessions) {
         let ended = finish(child);
         assert_eq!(ended.status.code(), Some(n), "{}", text(&ended.stderr));
