@@ -1,6 +1,7 @@
 //! The console, played on a pseudo-terminal.
 
-use crate::stand_in::{StandIn, directory, until};
+use crate::ssh_terminal::{SLEEPER, until_gone, until_in_foreground};
+use crate::stand_in::{LOOK, PATIENCE, StandIn, directory, until};
 use lifeboot_contract::password::PasswordHash;
 use lifeboot_contract::plan::{Console, Plan};
 use lifeboot_contract::status::{LockedVolume, Phase};
@@ -57,8 +58,24 @@ impl Person {
 
     /// Reads on until `words` are there, and forgets everything up to them, which is returned.
     fn until(&mut self, words: &str) -> String {
+        self.until_while(words, |_| ())
+    }
+
+    /// As [`Person::until`], pressing Enter every now and then: a console that does not ask for it throws it away while it writes.
+    fn until_by_enter(&mut self, words: &str) -> String {
+        let mut looks = 0;
+        self.until_while(words, |person| {
+            if looks % 50 == 0 {
+                person.type_in("\r");
+            }
+            looks += 1;
+        })
+    }
+
+    fn until_while(&mut self, words: &str, mut work: impl FnMut(&Person)) -> String {
         let start = Instant::now();
         loop {
+            work(self);
             let mut buffer = [0; 4096];
             // Nothing there, or nobody has the terminal open, which it is between a shell and the next prompt.
             if let Ok(count) = rustix::io::read(&self.line, &mut buffer) {
@@ -67,12 +84,8 @@ impl Person {
             if let Some(at) = self.seen.find(words) {
                 return self.seen.drain(..at + words.len()).collect();
             }
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "no '{words}' in: {}",
-                self.seen
-            );
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(start.elapsed() < PATIENCE, "no '{words}' in: {}", self.seen);
+            std::thread::sleep(LOOK);
         }
     }
 }
@@ -109,10 +122,13 @@ fn enter_gives_a_shell_with_job_control_that_holds_the_boot() {
         person.type_in("typed before\r");
         person.until("\r\n");
         person.init.until_held(1);
-        person.type_in("tty; stty size; set -m; sleep 100\r");
+        person.type_in(&format!("tty; stty size; set -m; {SLEEPER}\r"));
         person.until("/dev/pts/");
-        std::thread::sleep(Duration::from_millis(500));
+        person.until("runs ");
+        let id = person.until("\r\n").trim().to_owned();
+        until_in_foreground(&id);
         person.type_in("\x03");
+        until_gone(&id);
         person.type_in("echo st''atus $?\r");
         person.until("status 130");
         person.type_in("exit\r");
@@ -159,13 +175,27 @@ fn the_question_comes_and_goes_with_the_need() {
 /// The last of the questions about what is at the other end.
 const WHAT_ARE_YOU: &str = "\x1b[c";
 
+/// For less than so long a terminal may be silent.
+const SILENCE: Duration = Duration::from_millis(600);
+
+/// Somebody whose terminal has said that it has 43 lines of 132 characters.
+fn with_a_large_terminal() -> Person {
+    let mut made = None;
+    until("an answer in time", || {
+        let person = made.insert(Person::sit_down(Phase::Rescue));
+        person.until("Please press Enter");
+        let before = Instant::now();
+        person.type_in("\r");
+        person.until(WHAT_ARE_YOU);
+        person.type_in("\x1b[43;132R\x1b[?62;1;2c");
+        before.elapsed() < SILENCE
+    });
+    made.unwrap()
+}
+
 #[test]
 fn a_terminal_that_says_what_it_is_has_its_own_size_and_one_that_is_silent_the_usual_one() {
-    let mut person = Person::sit_down(Phase::Rescue);
-    person.until("Please press Enter");
-    person.type_in("\r");
-    person.until(WHAT_ARE_YOU);
-    person.type_in("\x1b[43;132R\x1b[?62;1;2c");
+    let mut person = with_a_large_terminal();
     person.init.until_held(1);
     person.type_in("stty size; echo $TERM.\r");
     person.until("43 132\r\nvt220.");
@@ -191,12 +221,11 @@ fn guarded() -> Plan {
 #[test]
 fn the_right_password_gives_a_shell_and_a_wrong_one_a_pause() {
     let mut person = Person::sit_down_with(Phase::Rescue, &guarded());
-    for password in ["sesamE", "", "\x03"] {
+    for keys in ["sesamE\r", "\r", "\x03"] {
         person.until("Please press Enter");
         person.type_in("\r");
         person.until("Password: ");
-        person.type_in(password);
-        person.type_in("\r");
+        person.type_in(keys);
     }
     person.init.event("console.refused");
     assert!(!person.seen.contains("sesam"), "{}", person.seen);
@@ -236,18 +265,19 @@ fn shut() -> Plan {
 
 #[test]
 fn a_console_whose_password_is_not_known_gives_no_shell_and_invites_nobody() {
-    for (plan, says, then, other) in [
-        (guarded(), "Please press Enter", "Password: ", "No shell"),
-        (shut(), "No shell here: ", "No shell here: ", "press Enter"),
-    ] {
-        let mut person = Person::sit_down_with(Phase::Rescue, &plan);
-        for words in [says, then] {
-            let said = person.until(words);
-            assert!(!said.contains(other), "{said}");
-            person.type_in("\r");
-        }
-        assert!(person.init.holds().is_empty());
+    let mut person = Person::sit_down_with(Phase::Rescue, &guarded());
+    for words in ["Please press Enter", "Password: "] {
+        let said = person.until(words);
+        assert!(!said.contains("No shell"), "{said}");
+        person.type_in("\r");
     }
+    assert!(person.init.holds().is_empty());
+    let mut person = Person::sit_down_with(Phase::Rescue, &shut());
+    for _ in 0..2 {
+        let said = person.until_by_enter("No shell here: ");
+        assert!(!said.contains("press Enter"), "{said}");
+    }
+    assert!(person.init.holds().is_empty());
 }
 
 #[test]

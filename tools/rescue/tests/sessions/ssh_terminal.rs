@@ -1,11 +1,11 @@
 //! The ssh server with a person behind the client: terminals, job control, and clients that die.
 
 use crate::server::Server;
-use crate::stand_in::{output, until};
+use crate::stand_in::{LOOK, PATIENCE, output, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -73,14 +73,37 @@ impl Terminal {
     pub fn until(&self, words: &str) {
         let start = Instant::now();
         while !self.text().contains(words) {
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "no '{words}' in: {}",
-                self.text()
-            );
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(start.elapsed() < PATIENCE, "no '{words}' in: {}", self.text());
+            std::thread::sleep(LOOK);
         }
     }
+
+    /// What follows `words` up to the end of their line, once that is there.
+    fn line_after(&self, words: &str) -> String {
+        let line = |text: String| Some(text.split_once(words)?.1.split_once("\r\n")?.0.to_owned());
+        until(words, || line(self.text()).is_some());
+        line(self.text()).unwrap()
+    }
+}
+
+/// For an interactive shell: says `runs` and its number, then does nothing until it is interrupted.
+pub const SLEEPER: &str = "sh -c 'echo ru''ns $$; exec sleep 100'";
+
+/// Waits until keys for signals reach that process: it has the foreground of its terminal and nothing to do (`proc_pid_stat(5)`).
+pub fn until_in_foreground(id: &str) {
+    until("the foreground", || {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+        let fields: Vec<&str> = fields.take(6).collect();
+        matches!(fields[..], ["S", _, group, _, _, foreground] if group == foreground)
+    });
+}
+
+/// Waits until that process has ended and its shell knows it.
+pub fn until_gone(id: &str) {
+    until("the end of the process", || {
+        !fs::exists(format!("/proc/{id}")).unwrap()
+    });
 }
 
 #[test]
@@ -92,14 +115,15 @@ fn a_login_shell_greets_and_has_job_control() {
     assert_eq!(server.init.holds(), ["root from 127.0.0.1 Shell"]);
     terminal.type_in("set -m; echo se''t\n");
     terminal.until("set\r\n");
-    terminal.type_in("sleep 100\n");
-    std::thread::sleep(Duration::from_millis(500));
+    terminal.type_in(&format!("{SLEEPER}\n"));
+    let id = terminal.line_after("runs ");
+    until_in_foreground(&id);
     terminal.type_in("\x1a");
     terminal.until("Stopped");
     terminal.type_in("fg\n");
-    std::thread::sleep(Duration::from_millis(500));
+    until_in_foreground(&id);
     terminal.type_in("\x03");
-    std::thread::sleep(Duration::from_millis(300));
+    until_gone(&id);
     terminal.type_in("echo st''atus $?\n");
     terminal.until("status 130");
     terminal.type_in("exit 9\n");
@@ -138,9 +162,7 @@ fn when_the_client_dies_its_processes_are_hung_up_and_its_hold_ends() {
         terminal.child.kill().unwrap();
         terminal.child.wait().unwrap();
         server.init.until_held(0);
-        until("the end of the process", || {
-            !fs::exists(format!("/proc/{id}")).unwrap()
-        });
+        until_gone(&id);
     }
 }
 
