@@ -8,6 +8,7 @@
 mod commands;
 mod console;
 mod machine;
+mod port;
 mod server;
 mod ssh;
 mod ssh_clients;

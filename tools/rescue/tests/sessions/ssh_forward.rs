@@ -1,11 +1,13 @@
 //! Forwarded connections, both ways, and the agent's.
 
+use crate::port::Port;
 use crate::server::Server;
 use crate::ssh_terminal::Terminal;
 use crate::stand_in::{output, output_with, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -57,14 +59,6 @@ impl Drop for Forwarding {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 fn connect(port: u16) -> TcpStream {
     let mut found = None;
     until("a listener", || {
@@ -93,11 +87,11 @@ fn round_trip(stream: &TcpStream, data: &[u8]) -> Vec<u8> {
 #[test]
 fn a_local_forward_carries_much_both_ways_at_once_and_holds_nothing() {
     let server = Server::start();
-    let (here, there) = (free_port(), echo());
-    let _client = Forwarding::start(&server, &["-L", &format!("{here}:localhost:{there}")]);
+    let (here, there) = (Port::reserve(), echo());
+    let _client = Forwarding::start(&server, &["-L", &format!("{}:localhost:{there}", here.number)]);
     let data = pattern(BIG);
-    assert!(round_trip(&connect(here), &data) == data);
-    let small: Vec<_> = (0..40).map(|_| connect(here)).collect();
+    assert!(round_trip(&connect(here.number), &data) == data);
+    let small: Vec<_> = (0..40).map(|_| connect(here.number)).collect();
     for (number, stream) in small.iter().enumerate() {
         let word = format!("number {number}");
         assert_eq!(text(&round_trip(stream, word.as_bytes())), word);
@@ -108,17 +102,17 @@ fn a_local_forward_carries_much_both_ways_at_once_and_holds_nothing() {
 #[test]
 fn a_remote_forward_listens_on_loopback_alone_and_goes_with_its_client() {
     let server = Server::start();
-    let (here, there) = (free_port(), echo());
-    let client = Forwarding::start(&server, &["-R", &format!("*:{here}:127.0.0.1:{there}")]);
+    let (here, there) = (Port::reserve(), echo());
+    let client = Forwarding::start(&server, &["-R", &format!("*:{}:127.0.0.1:{there}", here.number)]);
     let data = pattern(BIG);
-    assert!(round_trip(&connect(here), &data) == data);
+    assert!(round_trip(&connect(here.number), &data) == data);
     let listening = fs::read_to_string("/proc/net/tcp").unwrap();
-    let anywhere = format!("00000000:{here:04X} ");
-    let loopback = format!("0100007F:{here:04X} ");
+    let anywhere = format!("00000000:{:04X} ", here.number);
+    let loopback = format!("0100007F:{:04X} ", here.number);
     assert!(listening.contains(&loopback) && !listening.contains(&anywhere));
     drop(client);
     until("the end of the listener", || {
-        TcpStream::connect(("127.0.0.1", here)).is_err()
+        TcpStream::connect(("127.0.0.1", here.number)).is_err()
     });
 }
 
@@ -146,9 +140,9 @@ fn a_port_left_open_is_chosen_and_told_and_a_taken_one_is_refused() {
 #[test]
 fn a_dynamic_forward_leads_anywhere() {
     let server = Server::start();
-    let (here, there) = (free_port(), echo());
-    let _client = Forwarding::start(&server, &["-D", &here.to_string()]);
-    let stream = connect(here);
+    let (here, there) = (Port::reserve(), echo());
+    let _client = Forwarding::start(&server, &["-D", &here.number.to_string()]);
+    let stream = connect(here.number);
     // SOCKS 5 (RFC 1928): no authentication, connect to a name.
     let mut hello = vec![5, 1, 0, 5, 1, 0, 3, 9];
     hello.extend_from_slice(b"localhost");
@@ -163,8 +157,8 @@ fn a_dynamic_forward_leads_anywhere() {
 #[test]
 fn a_connection_that_cannot_be_made_is_told_and_the_rest_goes_on() {
     let server = Server::start();
-    let nowhere = free_port();
-    let ended = output(server.ssh(&["-v", "-W", &format!("127.0.0.1:{nowhere}")], &[]));
+    let nowhere = Port::reserve();
+    let ended = output(server.ssh(&["-v", "-W", &format!("127.0.0.1:{}", nowhere.number)], &[]));
     assert!(
         !ended.status.success() && text(&ended.stderr).contains("connect failed"),
         "{}",
@@ -181,15 +175,15 @@ fn a_connection_that_cannot_be_made_is_told_and_the_rest_goes_on() {
 fn input_that_a_slow_target_leaves_waiting_does_not_stop_another_channel() {
     let server = Server::start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (here, port) = (free_port(), listener.local_addr().unwrap().port());
+    let (here, port) = (Port::reserve(), listener.local_addr().unwrap().port());
     let echo = echo();
-    let other = free_port();
+    let other = Port::reserve();
     let forwards = [
-        format!("{here}:127.0.0.1:{port}"),
-        format!("{other}:127.0.0.1:{echo}"),
+        format!("{}:127.0.0.1:{port}", here.number),
+        format!("{}:127.0.0.1:{echo}", other.number),
     ];
     let _client = Forwarding::start(&server, &["-L", &forwards[0], "-L", &forwards[1]]);
-    let slow = connect(here);
+    let slow = connect(here.number);
     let (target, _) = listener.accept().unwrap();
     let data = pattern(24 << 20);
     std::thread::scope(|scope| {
@@ -199,12 +193,12 @@ fn input_that_a_slow_target_leaves_waiting_does_not_stop_another_channel() {
         });
         // Until the target's and the server's buffers are full.
         std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(round_trip(&connect(other), b"meanwhile"), b"meanwhile");
+        assert_eq!(round_trip(&connect(other.number), b"meanwhile"), b"meanwhile");
         let mut came = vec![0; data.len()];
         (&mut &target).read_exact(&mut came).unwrap();
         assert!(came == data);
     });
-    assert_eq!(round_trip(&connect(other), b"still there"), b"still there");
+    assert_eq!(round_trip(&connect(other.number), b"still there"), b"still there");
 }
 
 #[test]
@@ -214,7 +208,8 @@ fn the_clients_agent_is_reached_through_a_socket_that_goes_with_the_session() {
     let mut agent = Command::new("ssh-agent");
     agent.args(["-D", "-a"]).arg(&socket);
     let _agent = Forwarding(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    until("the agent", || socket.exists());
+    // Its name is there before it listens.
+    until("the agent", || UnixStream::connect(&socket).is_ok());
     let mut add = Command::new("ssh-add");
     add.arg("-q")
         .arg(server.dir.join("rsa"))
@@ -245,16 +240,16 @@ fn the_clients_agent_is_reached_through_a_socket_that_goes_with_the_session() {
 #[test]
 fn a_forward_of_a_session_ends_with_it_while_the_program_lives() {
     let server = Server::start();
-    let (here, there) = (free_port(), echo());
-    let options = ["-T", "-R", &format!("{here}:127.0.0.1:{there}")];
-    let mut terminal = Terminal::open(server.ssh(&options, &["trap '' HUP; echo $$ up; exec sleep 30"]));
+    let (here, there) = (Port::reserve(), echo());
+    let options = ["-T", "-R", &format!("{}:127.0.0.1:{there}", here.number)];
+    let mut terminal = Terminal::open(server.ssh(&options, &["trap '' HUP; echo $$ up; exec sleep 300"]));
     terminal.until("up");
-    assert_eq!(round_trip(&connect(here), b"word"), b"word");
+    assert_eq!(round_trip(&connect(here.number), b"word"), b"word");
     let id = terminal.text().split_whitespace().next().unwrap().to_owned();
     terminal.child.kill().unwrap();
     terminal.child.wait().unwrap();
     until("the end of the listener", || {
-        TcpStream::connect(("127.0.0.1", here)).is_err()
+        TcpStream::connect(("127.0.0.1", here.number)).is_err()
     });
     // What ignores the hang-up goes on, and the boot waits for it.
     assert!(fs::exists(format!("/proc/{id}")).unwrap());
