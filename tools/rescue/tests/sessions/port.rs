@@ -14,7 +14,13 @@ pub struct Port {
 
 impl Port {
     pub fn reserve() -> Port {
-        let kept = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let kept = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
         // As every server asks for it: two such sockets may have one port while only one of them listens.
         set_socket_reuseaddr(&kept, true).unwrap();
         bind(&kept, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
