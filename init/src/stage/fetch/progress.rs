@@ -30,7 +30,10 @@ impl Progress {
 
     /// `held` bytes are there of `total`.
     pub(super) fn tick(&mut self, held: u64, total: Option<u64>, reporter: &Reporter) {
-        let now = Instant::now();
+        self.tick_at(Instant::now(), held, total, reporter);
+    }
+
+    fn tick_at(&mut self, now: Instant, held: u64, total: Option<u64>, reporter: &Reporter) {
         let (last, before) = self.event;
         if now.duration_since(last) < EVENT {
             return;
@@ -96,16 +99,15 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let reporter = Reporter::new(memory.clone());
         let mut progress = Progress::new("http://h/os".into(), 0);
-        let mut back = |ms: u64, held: u64| {
-            let past = Instant::now() - Duration::from_millis(ms);
-            progress.event.0 = past.min(progress.event.0);
-            progress.sentence.0 = past.min(progress.sentence.0);
-            progress.tick(held, Some(100_000_000), &reporter);
+        let start = progress.event.0;
+        let mut after = |ms: u64, held: u64| {
+            let now = start + Duration::from_millis(ms);
+            progress.tick_at(now, held, Some(100_000_000), &reporter);
         };
-        back(100, 1_000_000);
-        back(600, 4_000_000);
-        back(2_500, 9_000_000);
-        back(3_000, 41_200_000);
+        after(100, 1_000_000);
+        after(600, 4_000_000);
+        after(2_500, 9_000_000);
+        after(3_000, 41_200_000);
         let events = memory.events();
         let levels: Vec<Level> = events.iter().map(|event| event.level).collect();
         assert_eq!(levels, [Level::Debug, Level::Debug, Level::Info]);
