@@ -152,11 +152,15 @@ fn nothing_is_sent_before_the_cable_carries_and_then_it_is_sent_at_once() {
                 let plugged = Instant::now();
                 world.plug("eth0");
                 run.join().unwrap().unwrap();
-                // dnsmasq itself pings for a second or three before it offers an address it has not given before.
                 println!("lease {} ms after the cable", plugged.elapsed().as_millis());
-                assert!(plugged.elapsed() < Duration::from_secs(5));
             });
-            assert_eq!(world.events("network.discover")[0].u64("try"), Some(1));
+            // How long everything took depends on dnsmasq and on what else the machine has to do.
+            let links = world.events("network.link");
+            let carries = links.iter().rfind(|event| event.fields["carrier"] == true);
+            let carries = carries.unwrap();
+            let asked = &world.events("network.discover")[0];
+            assert_eq!(asked.u64("try"), Some(1));
+            assert!(asked.ms - carries.ms < 1000, "{carries:?} {asked:?}");
         },
     );
 }
@@ -189,7 +193,7 @@ fn without_a_server_the_failure_says_what_was_tried_where() {
         // How many there are depends on the jitter and on how soon the kernel says that the cable carries.
         assert!(text.starts_with("network: no answer to "), "{text}");
         assert!(
-            text.ends_with(" DHCP discovers on eth0 (carrier up), eth1 has no carrier"),
+            text.ends_with(" on eth0 (carrier up), eth1 has no carrier"),
             "{text}"
         );
     });
@@ -208,7 +212,7 @@ fn a_lease_is_renewed_and_confirmed_when_the_cable_was_out() {
             ],
         );
         let link = search(&plan(&[]), &world.reporter, PATIENT).unwrap();
-        eventually("renewed at T1", || world.events("network.renewed").len() == 1);
+        eventually("renewed at T1", || !world.events("network.renewed").is_empty());
         let links = world.events("network.link").len();
         world.pull("eth0");
         eventually("the cable is out", || world.events("network.link").len() > links);
