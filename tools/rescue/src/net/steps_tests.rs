@@ -3,8 +3,9 @@
 use super::*;
 use crate::net::links::Interface;
 use lifeboot_contract::plan::Plan;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 fn walked(text: &str) -> Walked {
     walked_in(&Network::default(), text)
@@ -67,12 +68,11 @@ fn a_file_that_is_not_there_fails_at_http() {
 
 #[test]
 fn a_port_where_nobody_listens_fails_at_tcp() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let walked = walked(&format!("http://127.0.0.1:{port}/os"));
+    // Nobody else is given the port of a socket that is bound, and this one does not listen.
+    let kept = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&kept, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = SocketAddr::try_from(getsockname(&kept).unwrap()).unwrap();
+    let walked = walked(&format!("http://{address}/os"));
     let step = failing(&walked);
     assert_eq!(step.step, "tcp");
     assert!(step.what.ends_with("refused"), "{}", step.what);

@@ -92,8 +92,8 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
-    /// Writes to somebody who does not read, until that fails or half a second is over.
-    async fn write_to_nobody(waiting: usize, crowd: bool) -> Option<io::ErrorKind> {
+    /// Writes to somebody who does not read, until that fails or so much time is over.
+    async fn write_to_nobody(waiting: usize, crowd: bool, at_most: Duration) -> Option<io::ErrorKind> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let _unread = listener.accept().await.unwrap();
@@ -102,7 +102,7 @@ mod tests {
         let mut patience = Patience::new(socket, gate, || crowd);
         patience.limit = Duration::from_millis(50);
         let data = vec![0; 64 << 20];
-        let written = timeout(Duration::from_millis(500), patience.write_all(&data)).await;
+        let written = timeout(at_most, patience.write_all(&data)).await;
         written
             .ok()
             .and_then(|written| written.err().map(|error| error.kind()))
@@ -115,9 +115,11 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            assert_eq!(write_to_nobody(MUCH, true).await, Some(io::ErrorKind::TimedOut));
-            assert_eq!(write_to_nobody(MUCH, false).await, None);
-            assert_eq!(write_to_nobody(MUCH - 1, true).await, None);
+            let (soon, late) = (Duration::from_millis(500), Duration::from_secs(60));
+            let given_up = write_to_nobody(MUCH, true, late).await;
+            assert_eq!(given_up, Some(io::ErrorKind::TimedOut));
+            assert_eq!(write_to_nobody(MUCH, false, soon).await, None);
+            assert_eq!(write_to_nobody(MUCH - 1, true, soon).await, None);
         });
     }
 }
