@@ -1,8 +1,6 @@
 //! The signature of `boot.img`, checked by OpenSSL; where the key may and may not be seen.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use crate::boot_img::{boot_img, build, files_below, system};
 use crate::support::{System, program};
@@ -118,10 +116,13 @@ fn a_public_key_in_the_private_ones_place_is_told() {
 
 /// A program that is called instead of signing with a key.
 fn signer(system: &System, script: &str) -> String {
-    system.file("signer", format!("#!/bin/sh\n{script}\n").as_bytes());
-    let path: PathBuf = system.path("signer");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path.display().to_string()
+    let path = |name: &str| system.path(name).display().to_string();
+    system.file("script", format!("#!/bin/sh\n{script}\n").as_bytes());
+    // By a process of its own: what this one has open for writing a process that another test starts has too for a while, and what
+    // somebody writes to cannot be executed.
+    let made = program("install", &["-m", "755", &path("script"), &path("signer")]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    path("signer")
 }
 
 #[test]
