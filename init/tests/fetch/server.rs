@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the client asked.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,7 @@ pub struct Reply {
     head: String,
     body: Vec<u8>,
     hang: bool,
+    slow: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -59,6 +61,14 @@ impl Reply {
         Reply {
             hang: true,
             ..self.cut(after)
+        }
+    }
+
+    /// Sends so many bytes of the body at a time, with a pause between.
+    pub fn slowly(self, bytes: usize, pause: Duration) -> Reply {
+        Reply {
+            slow: Some((bytes, pause)),
+            ..self
         }
     }
 }
@@ -156,12 +166,18 @@ fn serve(
         requests.push(request.clone());
     }
     let reply = answers(&request);
+    let (piece, pause) = reply.slow.unwrap_or((usize::MAX, Duration::ZERO));
+    let mut send = |(number, piece): (usize, &[u8])| {
+        if number > 0 {
+            std::thread::sleep(pause);
+        }
+        writer.write_all(piece).is_ok() && writer.flush().is_ok()
+    };
     // A client that went away is not the server's concern.
-    if writer.write_all(format!("{}\r\n", reply.head).as_bytes()).is_ok()
-        && writer.write_all(&reply.body).is_ok()
+    if send((0, format!("{}\r\n", reply.head).as_bytes()))
+        && reply.body.chunks(piece).enumerate().all(&mut send)
     {
         sent.fetch_add(reply.body.len() as u64, Ordering::SeqCst);
-        drop(writer.flush());
     }
     if reply.hang {
         drop(reader.read(&mut [0]));

@@ -22,6 +22,7 @@ pub(super) struct Http {
     limits: Limits,
     plain: OnceLock<Client>,
     secure: OnceLock<Client>,
+    patient: OnceLock<Box<Http>>,
 }
 
 /// Why there is no answer.
@@ -44,7 +45,18 @@ impl Http {
             limits: limits.clone(),
             plain: OnceLock::new(),
             secure: OnceLock::new(),
+            patient: OnceLock::new(),
         }
+    }
+
+    /// The same for a server that does not resume. The time that a single request can be given would bound all of its answer.
+    pub(super) fn patient(&self) -> &Http {
+        self.patient.get_or_init(|| {
+            Box::new(Http::new(&Limits {
+                stall: self.limits.stall_without_resuming,
+                ..self.limits.clone()
+            }))
+        })
     }
 
     /// Asks for `url`, or its `rest`, and follows redirects; returns the answer with the address that gave it.
@@ -93,7 +105,7 @@ impl Http {
             .send()
             .map_err(|error| match certificate_refused(&error) {
                 Some(why) => Trouble::Final(failure(Stage::Fetch, format!("{}: {why}", shown(url)))),
-                None => Trouble::Again(no_answer(error, url, means.limits)),
+                None => Trouble::Again(no_answer(error, url, &self.limits)),
             })?;
         if let Some(date) = answer.headers().get(DATE).and_then(|date| date.to_str().ok()) {
             means.clock.http_date(date);

@@ -37,6 +37,8 @@ pub struct Limits {
     pub connect: Duration,
     /// Time without a byte after which the connection counts as dead.
     pub stall: Duration,
+    /// The same on a server that has shown that it does not resume, where leaving costs every byte that is held.
+    pub stall_without_resuming: Duration,
     /// Redirects followed in a row.
     pub redirects: usize,
     /// Time the clock is given to settle before the first https connection.
@@ -69,6 +71,8 @@ impl Default for Limits {
             longest_pause: Duration::from_secs(30),
             connect: Duration::from_secs(10),
             stall: Duration::from_secs(20),
+            // The longest pause between two attempts of TCP to repeat a lost segment (Linux, TCP_RTO_MAX).
+            stall_without_resuming: Duration::from_secs(120),
             redirects: 5,
             settle: Duration::from_secs(3),
             authorities: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),

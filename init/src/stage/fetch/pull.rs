@@ -45,6 +45,10 @@ pub(super) struct Pull<'m> {
     claimed: Option<u64>,
     /// Whether this server can be asked for a part.
     ranges: bool,
+    /// Whether it was asked for a part and sent the whole.
+    starts_over: bool,
+    /// Time without a byte that the last answer has.
+    stall: Duration,
     patience: Patience<'m>,
     requests: u64,
     announced: bool,
@@ -78,6 +82,8 @@ impl<'m> Pull<'m> {
             held: Held::default(),
             claimed: None,
             ranges: true,
+            starts_over: false,
+            stall: means.limits.stall,
             patience: Patience::new(means),
             requests: 0,
             announced: false,
@@ -125,7 +131,12 @@ impl<'m> Pull<'m> {
                         .map_err(|error| self.not_written(&error))?;
                 }
                 Meaning::GoesOn => self.resume(&head)?,
-                Meaning::StartsOver => return Ok(self.restart("the server does not resume", Some(answer))),
+                Meaning::StartsOver => {
+                    // The first such answer came with the short patience.
+                    let first_time = !std::mem::replace(&mut self.starts_over, true);
+                    let answer = Some(answer).filter(|_| !first_time);
+                    return Ok(self.restart("the server does not resume", answer));
+                }
                 Meaning::Changed => return Ok(self.restart("the file changed on the server", None)),
                 Meaning::Complete => return Ok(End::Whole(self.held.bytes)),
                 Meaning::BadRange(what) => {
@@ -171,8 +182,14 @@ impl<'m> Pull<'m> {
             from: self.held.bytes,
             if_range: self.held.version.if_range(),
         });
+        let limits = self.means.limits;
+        let (http, stall) = match self.ranges && !self.starts_over {
+            true => (self.means.http, limits.stall),
+            false => (self.means.http.patient(), limits.stall_without_resuming),
+        };
         self.requests += 1;
-        let (answer, at) = self.means.http.get(&self.at, rest.as_ref(), self.means)?;
+        self.stall = stall;
+        let (answer, at) = http.get(&self.at, rest.as_ref(), self.means)?;
         self.at = at;
         Ok(answer)
     }
@@ -297,7 +314,7 @@ impl<'m> Pull<'m> {
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<reqwest::Error>());
         let why = match inner.is_some_and(reqwest::Error::is_timeout) {
-            true => format!("no byte for {} s", self.means.limits.stall.as_secs_f32()),
+            true => format!("no byte for {} s", self.stall.as_secs_f32()),
             false => inner.map_or_else(|| error.to_string(), |inner| innermost(inner)),
         };
         format!("cut at {}: {why}", ByteLen(self.held.bytes))

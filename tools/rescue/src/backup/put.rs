@@ -15,8 +15,8 @@ mod wire;
 
 /// How long a server is given to say whether it wants it at all; one that does not know the question says nothing.
 const ASKED: Duration = Duration::from_secs(3);
-/// How long it may take no byte.
-const STALL: Duration = Duration::from_secs(60);
+/// How long it may take no byte. Long, as an upload that is left begins with the first byte.
+const STALL: Duration = Duration::from_secs(120);
 /// How long it may work after the last one.
 const SETTLE: Duration = Duration::from_secs(300);
 /// Bytes of a chunk (RFC 9112, 7.1).
