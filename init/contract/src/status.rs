@@ -3,11 +3,14 @@
 use crate::control::SessionKind;
 use crate::event::{Failure, Stage};
 use crate::image::ImageInfo;
+use crate::plan::Hold;
 use serde::{Deserialize, Serialize};
 
 mod trying;
+mod tunnels;
 
 pub use trying::Doing;
+pub use tunnels::{TunnelState, TunnelStatus};
 
 /// How things stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct Status {
     pub tunnels: Vec<TunnelStatus>,
     /// Who is logged in.
     pub sessions: Vec<Session>,
+    /// What keeps a ready system from being started; nothing does after `rescue boot`.
+    #[serde(default)]
+    pub hold: Hold,
     /// How often the list of roots was tried.
     pub attempts: u32,
     /// What the roots before the last one have failed of, in this pass over the list or the last.
@@ -110,39 +116,6 @@ pub struct SshStatus {
     /// The same as data of a DNS record of type SSHFP.
     #[serde(default)]
     pub sshfp: String,
-}
-
-/// A reverse tunnel.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TunnelStatus {
-    /// USER@HOST:PORT
-    pub bastion: String,
-    /// How it stands.
-    pub state: TunnelState,
-    /// Since when, milliseconds since the kernel started.
-    pub since_ms: u64,
-    /// The port on the bastion's loopback that leads here, while it is up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// The loopback address its connections come from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<std::net::IpAddr>,
-    /// Why it is not up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub what: Option<String>,
-}
-
-/// How a tunnel stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TunnelState {
-    /// It is tried, again and again.
-    #[default]
-    Down,
-    /// It leads here.
-    Up,
-    /// It is not kept.
-    Off,
 }
 
 /// Somebody who is logged in.
@@ -270,34 +243,6 @@ impl Status {
             format!("in rescue, boot failed {ago} ago, {when}"),
             format!("Failed: {failure}.{hint}"),
         )
-    }
-}
-
-impl TunnelStatus {
-    /// One sentence.
-    pub fn line(&self, now_ms: u64) -> String {
-        let time = seconds(now_ms.saturating_sub(self.since_ms));
-        let why = self
-            .what
-            .as_deref()
-            .map(|what| format!(": {what}"))
-            .unwrap_or_default();
-        match (self.state, self.port) {
-            (TunnelState::Up, Some(port)) => {
-                format!(
-                    "tunnel to {}: up for {time}, port {port} there leads here",
-                    self.bastion
-                )
-            }
-            (TunnelState::Up, None) => format!("tunnel to {}: up for {time}", self.bastion),
-            (TunnelState::Down, _) => {
-                format!(
-                    "tunnel to {}: down for {time}, tried again and again{why}",
-                    self.bastion
-                )
-            }
-            (TunnelState::Off, _) => format!("tunnel to {}: not kept{why}", self.bastion),
-        }
     }
 }
 

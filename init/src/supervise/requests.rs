@@ -211,17 +211,27 @@ impl Init {
         let event = Event::new(now_ms(), Level::Info, "boot.held")
             .with("holds", who.len())
             .with("who", who);
-        self.record(
-            event.text("the system is ready; it starts when the last session ends or 'rescue boot' is typed"),
-        );
+        let until = match self.plan.hold {
+            Hold::Always => "'rescue boot' is typed",
+            Hold::Session | Hold::Never => "the last session ends or 'rescue boot' is typed",
+        };
+        self.record(event.text(format!("the system is ready; it starts when {until}")));
     }
 
-    /// Whether a person keeps a ready system from being started.
+    /// What keeps a ready system from being started.
+    fn hold(&self) -> Hold {
+        match self.go_on {
+            true => Hold::Never,
+            false => self.plan.hold,
+        }
+    }
+
+    /// Whether it does now.
     pub(super) fn is_held(&self) -> bool {
-        match self.plan.hold {
+        match self.hold() {
             Hold::Never => false,
-            Hold::Session => !self.go_on && self.clients.iter().any(|client| client.session().is_some()),
-            Hold::Always => !self.go_on,
+            Hold::Session => self.clients.iter().any(|client| client.session().is_some()),
+            Hold::Always => true,
         }
     }
 
@@ -229,6 +239,7 @@ impl Init {
         let mut status = self.status.clone();
         status.uptime_ms = now_ms();
         status.sessions = self.clients.iter().filter_map(Client::session).collect();
+        status.hold = self.hold();
         if status.hostname.is_empty() {
             status.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         }

@@ -115,6 +115,9 @@ fn rescue_boot_ends_a_hold() -> Result<()> {
         .boot()?;
     guest.wait_event("boot.held", FULL_BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    let status = client.run(&["rescue", "status"])?.success()?.text();
+    let waits = "not started before 'rescue boot' is typed";
+    ensure!(status.contains(waits), "{status}");
     client.run(&["rescue", "boot"])?;
     crate::world::wait_for_tiny(&mut guest)?;
     guest.passed()

@@ -2,6 +2,7 @@
 
 use super::{Phase, Status, seconds};
 use crate::event::{Event, Stage};
+use crate::plan::Hold;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds of silence that need no words.
@@ -75,10 +76,13 @@ impl Status {
     }
 
     pub(super) fn holding(&self, otherwise: &str) -> String {
-        match self.sessions.len() {
-            0 => otherwise.to_owned(),
-            1 => "The system is not started before this session ends.".to_owned(),
-            n => format!("The system is not started before the last of {n} sessions ends."),
+        match (self.hold, self.sessions.len()) {
+            (Hold::Always, _) => "The system is not started before 'rescue boot' is typed.".to_owned(),
+            (Hold::Never, _) | (Hold::Session, 0) => otherwise.to_owned(),
+            (Hold::Session, 1) => "The system is not started before this session ends.".to_owned(),
+            (Hold::Session, n) => {
+                format!("The system is not started before the last of {n} sessions ends.")
+            }
         }
     }
 
@@ -96,7 +100,9 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::SessionKind;
     use crate::event::{Failure, Level};
+    use crate::status::Session;
 
     fn failed(failures: &[&str]) -> Status {
         let failure = Failure {
@@ -144,6 +150,44 @@ mod tests {
             format!("{stalls} (15 s ago). The boot goes on by itself.")
         );
         assert_eq!(why(Stage::Mount, 15_001), "The boot goes on by itself.");
+    }
+
+    #[test]
+    fn what_a_ready_system_waits_for_is_what_was_asked_for() {
+        let said = |hold, sessions| {
+            let session = Session {
+                who: "root".into(),
+                kind: SessionKind::Shell,
+                since_ms: 1,
+            };
+            let status = Status {
+                phase: Phase::Held {
+                    source: "/dev/vda".into(),
+                },
+                hold,
+                sessions: vec![session; sessions],
+                ..Status::default()
+            };
+            status.three_lines()[1].clone()
+        };
+        let (free, typed) = (
+            "/dev/vda is ready; it waits for 'rescue boot'.",
+            "The system is not started before 'rescue boot' is typed.",
+        );
+        let one = "The system is not started before this session ends.";
+        assert_eq!(
+            (said(Hold::Never, 1).as_str(), said(Hold::Never, 0).as_str()),
+            (free, free)
+        );
+        assert_eq!(
+            (said(Hold::Session, 1).as_str(), said(Hold::Session, 0).as_str()),
+            (one, free)
+        );
+        assert_eq!(
+            (said(Hold::Always, 1).as_str(), said(Hold::Always, 0).as_str()),
+            (typed, typed)
+        );
+        assert!(said(Hold::Session, 2).contains("the last of 2 sessions"));
     }
 
     #[test]
