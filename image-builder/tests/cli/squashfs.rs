@@ -263,3 +263,37 @@ fn there_is_one_source_and_one_image() {
         assert!(ran.code == 1 && ran.err.contains(why), "{words:?}: {}", ran.err);
     }
 }
+
+#[test]
+fn a_source_is_not_replaced_by_its_image() {
+    let place = Place::new();
+    let tarball = place.tarball();
+    fs::write(place.path("os.tar"), &tarball).unwrap();
+    fs::write(place.path("copy.tar"), &tarball).unwrap();
+    fs::hard_link(place.path("os.tar"), place.path("second")).unwrap();
+    symlink("os.tar", place.path("link")).unwrap();
+    fs::create_dir(place.path("tree")).unwrap();
+    let source = place.text("os.tar");
+    let (same, tree) = (place.text("./os.tar"), place.text("tree"));
+    let (second, link) = (place.text("second"), place.text("link"));
+    for words in [
+        &[source.as_str(), &source][..],
+        &[&source, &same],
+        &[&source, &second],
+        &[&source, &link],
+        &["--from-tar", &source, &source],
+        &["--from-image", &source, &source],
+        &["--kernel", "7.0", "--modules-from", &source, &tree, &source],
+        &[&tree, &tree],
+    ] {
+        let ran = image_builder(&[&["squashfs"], words].concat());
+        let why = "which the image would replace";
+        assert!(ran.code == 1 && ran.err.contains(why), "{words:?}: {}", ran.err);
+        assert!(fs::read(place.path("os.tar")).unwrap() == tarball, "{words:?}");
+        assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 5);
+    }
+    // Another file with the same bytes is replaced, as any file is.
+    let made = squashfs(&place.path("os.tar"), &place.path("copy.tar"));
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(fs::read(place.path("copy.tar")).unwrap().starts_with(b"hsqs"));
+}
