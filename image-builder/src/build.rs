@@ -46,7 +46,8 @@ pub struct Arguments {
     /// the static executable, target/<triple>/device/rescue by default
     #[argh(option, arg_name = "file")]
     executable: Option<PathBuf>,
-    /// directory to write kernel, initramfs and manifest.json to
+    /// directory to write kernel, initramfs and manifest.json to; what an earlier build's manifest.json lists and this one does not
+    /// write is removed
     #[argh(option, arg_name = "dir")]
     out: PathBuf,
     /// what the image calls itself

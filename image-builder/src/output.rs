@@ -4,6 +4,7 @@
 pub mod boot_files;
 mod boot_img;
 mod disk;
+mod earlier;
 mod tftp;
 pub mod uki;
 
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lifeboot_contract::image::ImageInfo;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
@@ -23,6 +24,10 @@ use crate::kernel::Kernel;
 use crate::packages::{Package, hex};
 use crate::recipe::Recipe;
 use crate::tree::Tree;
+use earlier::Earlier;
+
+/// What the directory holds, and of what build.
+const MANIFEST: &str = "manifest.json";
 
 /// A finished build in memory, before anything of it is written.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ pub fn firmware(recipe: &Recipe, board: &Board) -> Option<String> {
 }
 
 /// A file that was written, as `manifest.json` has it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Written {
     /// Relative to the output directory.
     pub name: String,
@@ -93,7 +98,7 @@ struct Manifest<'a> {
     packages: &'a [Package],
 }
 
-/// Writes all of it, the manifest last.
+/// Writes all of it, then removes what only an earlier build wrote, the manifest last: until then the old one lists that.
 pub fn write(built: &Built, wanted: &Wanted, out: &Path) -> Result<()> {
     let boot_files = wanted
         .boot_files
@@ -106,6 +111,7 @@ pub fn write(built: &Built, wanted: &Wanted, out: &Path) -> Result<()> {
         .map(|options| uki::image(built, options))
         .transpose()?;
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let earlier = Earlier::of(out);
     let mut files = vec![
         put(out, "kernel", &built.kernel_image)?,
         put(out, &built.initramfs_name(), &built.initramfs)?,
@@ -119,6 +125,7 @@ pub fn write(built: &Built, wanted: &Wanted, out: &Path) -> Result<()> {
     if let Some(image) = &uki {
         files.push(uki::write(image, out)?);
     }
+    earlier.remove(out, &files)?;
     let manifest = Manifest {
         image: built.info,
         compression: built.compression,
@@ -128,7 +135,7 @@ pub fn write(built: &Built, wanted: &Wanted, out: &Path) -> Result<()> {
     };
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
-    replace_file(&out.join("manifest.json"), &text)
+    replace_file(&out.join(MANIFEST), &text)
 }
 
 impl Built<'_> {

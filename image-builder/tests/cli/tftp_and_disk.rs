@@ -55,6 +55,50 @@ fn machines_have_a_directory_each_and_the_rom_its_file_at_the_root() {
 }
 
 #[test]
+fn what_only_an_earlier_build_wrote_is_taken_away() {
+    let system = system();
+    let names = |system: &System| -> Vec<String> {
+        let files = files_below(&system.path("out"));
+        files.into_iter().map(|(name, _)| name).collect()
+    };
+    let one = ["--serial", "00000001"];
+    assert_eq!(build(&system, &one).code, 0);
+    let wanted = names(&system);
+    let more = ["--serial", "00000002", "--mac", "dc-a6-32-01-36-c2"];
+    assert_eq!(build(&system, &[&one[..], &more].concat()).code, 0);
+    // Somebody's own, and what somebody has edited since.
+    system.file("out/tftp/00000002/note", b"in the attic");
+    system.file("out/tftp/00000002/cmdline.txt", b"quiet");
+    assert!(names(&system).len() > wanted.len() + 10);
+    let built = build(&system, &one);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let mut expected = wanted.clone();
+    expected.extend(["tftp/00000002/note", "tftp/00000002/cmdline.txt"].map(str::to_owned));
+    expected.sort();
+    assert_eq!(names(&system), expected);
+    let out = system.path("out").display().to_string();
+    assert_eq!(built.out.matches(": removed, ").count(), 1, "{}", built.out);
+    assert!(built.out.contains("tftp/00000002/kernel8.img"), "{}", built.out);
+    let left = format!("{out}: of an earlier build, changed since and left: tftp/00000002/cmdline.txt\n");
+    assert_eq!(built.err, left);
+    // The same again has nothing to remove; a board of another kind has nothing of this one.
+    let built = build(&system, &one);
+    assert!(!built.out.contains("removed"), "{}", built.out);
+    assert_eq!(system.build(&["--compression", "gzip"]).code, 0);
+    let kept = [
+        "initramfs.cpio.gz",
+        "kernel",
+        "kernel-check.txt",
+        "listing.spdx.json",
+        "listing.txt",
+        "manifest.json",
+        "tftp/00000002/cmdline.txt",
+        "tftp/00000002/note",
+    ];
+    assert_eq!(names(&system), kept);
+}
+
+#[test]
 fn a_signed_image_lies_in_the_tree_too_and_an_unsigned_one_does_not() {
     let system = system();
     let key = key(&system, "2048");
