@@ -10,6 +10,8 @@ mod link;
 mod proof;
 #[path = "fetch/server.rs"]
 mod server;
+#[path = "fetch/silence.rs"]
+mod silence;
 #[path = "fetch/stream.rs"]
 mod stream;
 #[path = "fetch/tls.rs"]

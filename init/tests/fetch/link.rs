@@ -1,16 +1,16 @@
 //! Bad links and odd servers.
 
-use super::server::{Reply, Request, Server, good};
+use super::server::{Reply, Request, Server, good, refusing};
 use super::{World, bare, content, image, off, pinned};
-use lifeboot_contract::event::{Event, Failure, Level, Stage};
+use lifeboot_contract::event::{Level, Stage};
 use lifeboot_init::stage::fetch::ByteLen;
 use std::time::Duration;
 
-const LEN: usize = 3 << 20;
-const TAG: &str = "\"one\"";
+pub const LEN: usize = 3 << 20;
+pub const TAG: &str = "\"one\"";
 
 /// A server that answers like a good one but for what `spoil` does to it.
-fn spoiled(spoil: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Server {
+pub fn spoiled(spoil: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Server {
     let file = image(LEN);
     Server::start(move |request| spoil(request, good(request, &file, TAG)))
 }
@@ -258,10 +258,7 @@ fn the_pause_before_a_busy_server_answers_is_not_counted_as_transfer() {
 
 #[test]
 fn a_dead_server_is_given_up_after_the_tries_with_its_reason() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (refused, _kept) = refusing();
     let world = World::new();
     let failure = world
         .fetch(&off(), &format!("http://{refused}/os"))
@@ -340,61 +337,6 @@ fn an_expired_redirect_is_asked_for_again_at_its_origin() {
         .unwrap();
     assert_eq!(content(&verified), image(LEN));
     assert!(server.sent() < LEN as u64 * 11 / 10);
-}
-
-#[test]
-fn a_silent_connection_is_left_and_resumed() {
-    let server = spoiled(|request, reply| {
-        if request.nth == 0 {
-            reply.stall(LEN / 2)
-        } else {
-            reply
-        }
-    });
-    let mut world = World::new();
-    world.limits.stall = Duration::from_millis(100);
-    let verified = world.boot(&pinned(&image(LEN)), &server.url("/os")).unwrap();
-    assert_eq!(content(&verified), image(LEN));
-    assert!(
-        world.events("fetch.retry")[0]
-            .str("what")
-            .ends_with("no byte for 0.1 s")
-    );
-    assert!(server.sent() < LEN as u64 * 11 / 10);
-}
-
-#[test]
-fn a_slow_connection_that_is_never_silent_is_left_alone() {
-    let server = spoiled(|_, reply| reply.slowly(LEN / 10, Duration::from_millis(300)));
-    let mut world = World::new();
-    world.limits.stall = Duration::from_secs(2);
-    assert!(world.fetch(&pinned(&image(LEN)), &server.url("/os")).is_ok());
-    let done = &world.events("fetch.done")[0];
-    assert!(done.u64("ms") > Some(2500), "{done:?}");
-    assert_eq!(done.u64("requests"), Some(1));
-}
-
-/// What comes of a server that falls silent for two seconds in the middle of each answer, where half a second counts as dead.
-fn after_silences(without_resuming: Duration) -> Result<Vec<Event>, Failure> {
-    let file = image(LEN);
-    let server = Server::start(move |_| {
-        let reply = Reply::new("200 OK").header("ETag", TAG).body(&file);
-        reply.slowly(LEN / 2, Duration::from_secs(2))
-    });
-    let mut world = World::new();
-    world.limits.stall = Duration::from_millis(500);
-    world.limits.stall_without_resuming = without_resuming;
-    let fetched = world.fetch(&pinned(&image(LEN)), &server.url("/os"))?;
-    assert_eq!(fetched.len(), LEN as u64);
-    Ok(world.events("fetch.retry"))
-}
-
-#[test]
-fn a_server_that_does_not_resume_may_fall_silent_for_longer() {
-    let retries = after_silences(Duration::from_secs(60)).unwrap();
-    assert_eq!(retries.len(), 1, "{retries:?}");
-    let failure = after_silences(Duration::from_millis(500)).err().unwrap();
-    assert!(bare(&failure).contains("nothing new in"), "{failure}");
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! An HTTP server whose every answer is chosen by the test.
 
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Bytes written at a time.
+const PIECE: usize = 64 << 10;
 
 /// What the client asked.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +98,14 @@ pub fn good(request: &Request, file: &[u8], etag: &str) -> Reply {
 
 type Answers = dyn Fn(&Request) -> Reply + Send + Sync;
 
+/// An address that refuses connections, as long as the socket that has it is kept: it does not listen, and nobody else is given its port.
+pub fn refusing() -> (SocketAddr, OwnedFd) {
+    let kept = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&kept, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = getsockname(&kept).unwrap().try_into().unwrap();
+    (address, kept)
+}
+
 /// A server on loopback for as long as the test process lives.
 pub struct Server {
     pub address: SocketAddr,
@@ -143,7 +156,7 @@ impl Server {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Bytes of bodies sent so far.
+    /// Bytes of bodies sent so far, or about to be.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
@@ -166,18 +179,18 @@ fn serve(
         requests.push(request.clone());
     }
     let reply = answers(&request);
-    let (piece, pause) = reply.slow.unwrap_or((usize::MAX, Duration::ZERO));
-    let mut send = |(number, piece): (usize, &[u8])| {
+    let (piece, pause) = reply.slow.unwrap_or((PIECE, Duration::ZERO));
+    let mut send = |bytes: &[u8]| writer.write_all(bytes).is_ok() && writer.flush().is_ok();
+    let mut pieces = reply.body.chunks(piece).enumerate();
+    // A client that went away is not the server's concern.
+    let mut there = send(format!("{}\r\n", reply.head).as_bytes());
+    while there && let Some((number, piece)) = pieces.next() {
         if number > 0 {
             std::thread::sleep(pause);
         }
-        writer.write_all(piece).is_ok() && writer.flush().is_ok()
-    };
-    // A client that went away is not the server's concern.
-    if send((0, format!("{}\r\n", reply.head).as_bytes()))
-        && reply.body.chunks(piece).enumerate().all(&mut send)
-    {
-        sent.fetch_add(reply.body.len() as u64, Ordering::SeqCst);
+        // Before the client can have it, which may look at the number at once.
+        sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
+        there = send(piece);
     }
     if reply.hang {
         drop(reader.read(&mut [0]));
