@@ -1,5 +1,6 @@
 //! The console, played on a pseudo-terminal.
 
+use crate::server::rescue;
 use crate::ssh_terminal::{SLEEPER, until_gone, until_in_foreground};
 use crate::stand_in::{LOOK, PATIENCE, StandIn, directory, until};
 use lifeboot_contract::password::PasswordHash;
@@ -10,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// A person at a console.
@@ -37,7 +38,7 @@ impl Person {
         unlockpt(&line).unwrap();
         fcntl_setfl(&line, OFlags::RDWR | OFlags::NONBLOCK).unwrap();
         let name = ptsname(&line, Vec::new()).unwrap().into_string().unwrap();
-        let console = Command::new(env!("CARGO_BIN_EXE_rescue"))
+        let console = rescue()
             .args(["console", &name])
             .env("LIFEBOOT_RUN", &dir)
             .stdin(Stdio::null())

@@ -127,9 +127,17 @@ impl Drop for Server {
     }
 }
 
+/// The program as PID 1 starts it: keys for signals reach its shells, also where the tests were started in the background, with these
+/// signals ignored.
+pub fn rescue() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_rescue")]);
+    command
+}
+
 /// The server as PID 1 would start it, on any free port.
 pub fn sshd(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rescue"));
+    let mut command = rescue();
     command
         .args(["sshd", "--port", "0", "--listen", "127.0.0.1", "--home"])
         .arg(dir.join("home"));
