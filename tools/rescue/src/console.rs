@@ -6,6 +6,7 @@
 //! no key typed at its prompts can kill it.
 
 mod guard;
+mod shown;
 
 use crate::control::{self, Connection};
 use crate::disks;
@@ -25,11 +26,11 @@ use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, tcgetattr,
     tcsetattr,
 };
+use shown::Shown;
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::mem::{Discriminant, discriminant};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::Stdio;
 use std::time::Duration;
@@ -146,58 +147,37 @@ fn make_sane(fd: impl std::os::fd::AsFd) -> io::Result<()> {
     Ok(tcsetattr(&fd, OptionalActions::Now, &termios)?)
 }
 
-/// Until somebody wants a shell, or what is to be shown has changed.
+/// Until somebody wants a shell, or a passphrase has been asked for.
 fn round(terminal: &mut File) -> io::Result<Next> {
-    let shown = Shown::now();
-    writeln!(terminal)?;
-    // A boot that goes well needs nobody, and its own lines are enough to read.
-    if shown != Shown::Progress {
-        for line in greeting::lines() {
-            writeln!(terminal, "{line}")?;
-        }
-    }
-    let shut = guard::is_shut();
-    if shut {
-        writeln!(terminal, "{}", guard::SHUT)?;
-    }
-    match &shown {
-        Shown::Wanted(volume) => passphrase(terminal, volume, if shut { "" } else { " (empty: a shell)" }),
-        _ => {
-            let fd = terminal.try_clone()?;
-            // A line of its own: what the boot and the kernel say next begins another.
-            let invitation = if shut {
-                ""
-            } else {
-                "Please press Enter for a shell.\n"
-            };
-            enter(fd.as_fd(), terminal, invitation, &shown)
-        }
-    }
-}
-
-/// What the console has to say, as far as a change of it is worth new lines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Shown {
-    /// The boot goes its way, or PID 1 does not say.
-    Progress,
-    /// This can be unlocked here.
-    Wanted(LockedVolume),
-    /// The boot has come to a stop of this kind.
-    Stop(Discriminant<Phase>),
-}
-
-impl Shown {
-    fn now() -> Shown {
-        match control::status().map(|status| status.phase) {
-            Ok(Phase::Starting | Phase::Booting { .. } | Phase::HandingOver) | Err(_) => Shown::Progress,
-            Ok(Phase::WaitingForPassphrase { volumes })
-                if volumes.iter().any(|volume| volume.device.is_some()) =>
-            {
-                let found = volumes.into_iter().find(|volume| volume.device.is_some());
-                found.map_or(Shown::Progress, Shown::Wanted)
+    let mut typed_ahead = TypedAhead::ThrownAway;
+    loop {
+        let shown = Shown::now();
+        writeln!(terminal)?;
+        // A boot that goes well needs nobody, and its own lines are enough to read.
+        if shown != Shown::Progress {
+            for line in greeting::lines() {
+                writeln!(terminal, "{line}")?;
             }
-            Ok(phase) => Shown::Stop(discriminant(&phase)),
         }
+        let shut = guard::is_shut();
+        if shut {
+            writeln!(terminal, "{}", guard::SHUT)?;
+        }
+        if let Shown::Wanted(volume) = &shown {
+            return passphrase(terminal, volume, if shut { "" } else { " (empty: a shell)" });
+        }
+        let fd = terminal.try_clone()?;
+        // A line of its own: what the boot and the kernel say next begins another.
+        let invitation = if shut {
+            ""
+        } else {
+            "Please press Enter for a shell.\n"
+        };
+        if enter(fd.as_fd(), terminal, invitation, &shown, typed_ahead)? == Next::Shell {
+            return Ok(Next::Shell);
+        }
+        // From now on an invitation has been read, and may be answered while the next one is written.
+        typed_ahead = TypedAhead::Kept;
     }
 }
 
@@ -206,9 +186,10 @@ fn enter(
     out: &mut impl Write,
     invitation: &str,
     shown: &Shown,
+    typed_ahead: TypedAhead,
 ) -> io::Result<Next> {
     // Before the invitation: what is typed after it is an answer to it, however fast it comes.
-    let quiet = Quiet::new(terminal, TypedAhead::ThrownAway)?;
+    let quiet = Quiet::new(terminal, typed_ahead)?;
     write!(out, "{invitation}")?;
     loop {
         match quiet.key(Some(LOOK))? {
@@ -221,6 +202,7 @@ fn enter(
             None => {
                 let now = Shown::now();
                 if now != *shown && now != Shown::Progress {
+                    quiet.keep_typed();
                     return Ok(Next::LookAgain);
                 }
             }
@@ -351,50 +333,4 @@ fn environment(term: &'static str) -> [(&'static str, &'static str); 5] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use std::os::fd::OwnedFd;
-    use std::sync::mpsc;
-
-    #[test]
-    fn a_serial_line_and_a_screen_are_different_terminals() {
-        assert!(is_virtual("tty1"));
-        assert!(!is_virtual("ttyS0") && !is_virtual("ttyAMA0") && !is_virtual("hvc0"));
-    }
-
-    /// Somebody, or a script, who presses Enter in the moment in which the invitation can be read.
-    struct Prompt(OwnedFd);
-
-    impl Write for Prompt {
-        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-            rustix::io::write(&self.0, b"\r")?;
-            Ok(data.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn whoever_answers_the_invitation_at_once_is_not_lost() {
-        let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&line).unwrap();
-        unlockpt(&line).unwrap();
-        let name = ptsname(&line, Vec::new()).unwrap().into_string().unwrap();
-        let terminal = open(name.strip_prefix("/dev/").unwrap()).unwrap();
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let next = enter(terminal.as_fd(), &mut Prompt(line), "Please", &Shown::Progress);
-            sender.send(next.unwrap()).unwrap();
-        });
-        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(Next::Shell));
-    }
-
-    #[test]
-    fn a_path_is_taken_for_the_name() {
-        assert_eq!(real_name("/dev/ttyS1"), "ttyS1");
-        assert_eq!(real_name("hvc0"), "hvc0");
-    }
-}
+mod tests;

@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 /// Where the image keeps programs. A console or PID 1 may have no `PATH` at all.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,7 +58,12 @@ impl fmt::Display for Late {
 
 impl std::error::Error for Late {}
 
-/// Runs it to the end, but not longer than `limit`: then it is killed and not waited for, since what waits for a disk inside the
+/// How often it is looked whether it has ended.
+const LOOK: Duration = Duration::from_millis(250);
+/// Nobody looks so late, except on a machine that stood still: one that is emulated or was paused, whose host did something else.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// Runs it to the end, but not longer than `limit`, in which a standstill of the whole machine hardly counts: then it is killed and not waited for, since what waits for a disk inside the
 /// kernel does not die.
 ///
 /// # Errors
@@ -73,15 +78,34 @@ pub fn run_within(mut command: Command, limit: Duration) -> anyhow::Result<Outpu
         // Nobody may listen any more.
         drop(sender.send(child.wait_with_output()));
     });
-    match receiver.recv_timeout(limit) {
-        Ok(ended) => ended.context(name),
-        Err(_) => {
+    match within(limit, &receiver) {
+        Some(ended) => ended.context(name),
+        None => {
             if let Some(id) = id {
                 crate::output::ignore(kill_process(id, Signal::KILL).map_err(std::io::Error::from));
             }
             Err(anyhow::Error::new(Late(limit)).context(name))
         }
     }
+}
+
+/// What comes within `limit`.
+fn within<T>(limit: Duration, receiver: &Receiver<T>) -> Option<T> {
+    let mut left = limit;
+    while !left.is_zero() {
+        let begun = Instant::now();
+        match receiver.recv_timeout(left.min(LOOK)) {
+            Ok(found) => return Some(found),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => left = left.saturating_sub(counted(begun.elapsed())),
+        }
+    }
+    None
+}
+
+/// How much of what a look took counts. Of a standstill something does, so that there is an end in any case.
+fn counted(took: Duration) -> Duration {
+    if took < STANDSTILL { took } else { LOOK / 4 }
 }
 
 /// The last line that a tool said, for a sentence of ours.
@@ -110,6 +134,15 @@ mod tests {
         assert_eq!(ended.stdout, b"here\n");
         let error = run_within(shell("exec sleep 60"), Duration::from_millis(50)).unwrap_err();
         assert!(error.is::<Late>() && error.chain().count() == 2, "{error:#}");
+    }
+
+    #[test]
+    fn silence_counts_and_a_machine_that_stood_still_was_not_silent() {
+        let sum =
+            |took: &[u64]| -> Duration { took.iter().map(|ms| counted(Duration::from_millis(*ms))).sum() };
+        assert_eq!(sum(&[250, 251, 252, 700]), Duration::from_millis(1453));
+        assert!(sum(&[250, 9_000]) < Duration::from_millis(500));
+        assert!(sum(&[9_000; 200]) > Duration::from_secs(8));
     }
 
     #[test]
