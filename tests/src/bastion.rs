@@ -2,7 +2,7 @@
 
 use crate::deadline::Deadline;
 use crate::lan::Service;
-use crate::loopback;
+use crate::loopback::Port;
 use crate::process::{self, Outcome, may_fail};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
@@ -22,7 +22,7 @@ const HOST_OF_GUESTS: &str = "10.0.2.2";
 #[derive(Debug)]
 pub struct Bastion {
     dir: PathBuf,
-    port: u16,
+    port: Port,
     user: String,
     service: Option<Service>,
     starts: u32,
@@ -34,6 +34,18 @@ impl Bastion {
     /// # Errors
     /// OpenSSH's server is not installed, or does not start.
     pub fn start() -> Result<Bastion> {
+        Bastion::start_with("")
+    }
+
+    /// The same, but it hangs up on whoever does not answer for seconds: an emulated machine on a busy one may be as slow as that.
+    ///
+    /// # Errors
+    /// As for [`Bastion::start`].
+    pub fn start_impatient() -> Result<Bastion> {
+        Bastion::start_with("ClientAliveInterval 3\nClientAliveCountMax 2\n")
+    }
+
+    fn start_with(more: &str) -> Result<Bastion> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("lifeboot-bastion-{}-{count}", std::process::id()));
@@ -46,23 +58,22 @@ impl Bastion {
         let mut bastion = Bastion {
             user: process::run("id", ["-un"])?.trim().to_owned(),
             dir,
-            port: loopback::free_port()?,
+            port: Port::reserve()?,
             service: None,
             starts: 0,
         };
         bastion.authorize(&[])?;
-        bastion.write_configuration()?;
+        bastion.write_configuration(more)?;
         bastion.open()?;
         Ok(bastion)
     }
 
-    fn write_configuration(&self) -> Result<()> {
+    fn write_configuration(&self, more: &str) -> Result<()> {
         let dir = self.dir.display();
         let text = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized_keys\nPidFile none\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nLogLevel VERBOSE\n\
-             ClientAliveInterval 3\nClientAliveCountMax 2\n",
-            self.port
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nLogLevel VERBOSE\n{more}",
+            self.port.number()
         );
         fs::write(self.dir.join("sshd_config"), text).context("sshd_config")
     }
@@ -79,7 +90,7 @@ impl Bastion {
         self.starts += 1;
         let log = self.dir.join(format!("sshd-{}.log", self.starts));
         let mut service = Service::start("sshd", command, &log)?;
-        let port = self.port;
+        let port = self.port.number();
         service.wait_until("sshd accepts connections", || {
             Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
         })?;
@@ -112,12 +123,12 @@ impl Bastion {
 
     /// The value of `lifeboot.tunnel=` for a guest.
     pub fn for_guests(&self) -> String {
-        format!("{}@{HOST_OF_GUESTS}:{}", self.user, self.port)
+        format!("{}@{HOST_OF_GUESTS}:{}", self.user, self.port.number())
     }
 
     /// The port of its ssh server.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its host key, as `lifeboot.tunnel-hostkey=` takes it.
@@ -165,12 +176,12 @@ impl Bastion {
         let dir = self.dir.display();
         let common = format!(
             "UserKnownHostsFile {dir}/known_hosts\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking accept-new\n\
-             IdentitiesOnly yes\nIdentityAgent none\nBatchMode yes\nLogLevel ERROR\nConnectTimeout 20\n"
+             IdentitiesOnly yes\nIdentityAgent none\nBatchMode yes\nLogLevel ERROR\nConnectTimeout 60\n"
         );
         let text = format!(
             "Host bastion\nHostName 127.0.0.1\nPort {}\nUser {}\nIdentityFile {dir}/operator\n{common}\
              Host device\nHostName localhost\nPort {port}\nUser root\nIdentityFile {}\nProxyJump bastion\n{common}",
-            self.port,
+            self.port.number(),
             self.user,
             identity.display()
         );

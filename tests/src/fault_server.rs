@@ -9,6 +9,7 @@ mod tls;
 mod upload;
 
 use crate::fixtures::keys::TlsFiles;
+use crate::loopback::Port;
 use crate::process::may_fail;
 use anyhow::{Context, Result};
 use rustls::ServerConfig;
@@ -50,7 +51,7 @@ pub enum Fault {
     },
     /// Sent elsewhere.
     Redirect(String),
-    /// This many bytes, then this pause, again and again.
+    /// This many bytes, then this pause, again and again; what is left when it is healed comes at once.
     Drip {
         /// Bytes in a drop.
         bytes: u64,
@@ -131,6 +132,16 @@ struct Entry {
     stats: Stats,
 }
 
+impl Entry {
+    /// Bytes of a drop, and the pause after it.
+    fn drip(&self) -> Option<(u64, Duration)> {
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::Drip { bytes, pause } => Some((*bytes, *pause)),
+            _ => None,
+        })
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     entries: Mutex<BTreeMap<String, Entry>>,
@@ -152,7 +163,7 @@ impl Shared {
 /// The server; it ends when dropped.
 #[derive(Debug)]
 pub struct FaultServer {
-    port: u16,
+    port: Port,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -187,9 +198,8 @@ impl FaultServer {
     /// # Errors
     /// No port could be bound.
     pub fn away() -> Result<FaultServer> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
         Ok(FaultServer {
-            port: listener.local_addr().context("loopback")?.port(),
+            port: Port::reserve()?,
             shared: Arc::default(),
             accepting: None,
         })
@@ -198,9 +208,9 @@ impl FaultServer {
     /// Listens from now on.
     ///
     /// # Errors
-    /// The port was taken by somebody else in the meantime.
+    /// Somebody else listens there.
     pub fn appear(&mut self) -> Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
         let listener = TcpListener::bind(address).with_context(|| address.to_string())?;
         let shared = Arc::clone(&self.shared);
         shared.closed.store(false, Ordering::SeqCst);
@@ -217,15 +227,16 @@ impl FaultServer {
         // The accept loop looks at `closed` after each connection; this is one.
         may_fail(
             "waking the accept loop",
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)),
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())),
         );
+        // Only when it has ended is no connection added any more.
+        may_fail("the accept loop", accepting.join().map_err(|_| "panicked"));
         for connection in self.shared.connections().drain(..) {
             may_fail(
                 "closing a connection",
                 connection.shutdown(std::net::Shutdown::Both),
             );
         }
-        may_fail("the accept loop", accepting.join().map_err(|_| "panicked"));
     }
 
     /// Serves a file at `path` (which begins with a slash).
@@ -290,17 +301,17 @@ impl FaultServer {
 
     /// The port on loopback.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Where a guest finds `path`.
     pub fn url(&self, path: &str) -> String {
-        format!("{}://{HOST_SEEN_BY_GUEST}:{}{path}", self.scheme(), self.port)
+        format!("{}://{HOST_SEEN_BY_GUEST}:{}{path}", self.scheme(), self.port())
     }
 
     /// Where a program on this machine finds `path`.
     pub fn local_url(&self, path: &str) -> String {
-        format!("{}://127.0.0.1:{}{path}", self.scheme(), self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme(), self.port())
     }
 
     fn scheme(&self) -> &'static str {

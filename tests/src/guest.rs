@@ -18,6 +18,7 @@ pub use firmware::Firmware;
 pub use ssh::{Client, Conversation, Peer};
 
 use crate::deadline::Deadline;
+use crate::loopback::Port;
 use crate::process::{self, may_fail};
 use anyhow::{Context, Result, bail, ensure};
 use events::EventLog;
@@ -39,7 +40,8 @@ pub struct Guest {
     child: Child,
     started: Instant,
     shown: String,
-    ssh_port: u16,
+    ssh_port: Port,
+    keyboard: console::Keyboard,
     events: EventLog,
     passed: bool,
     kept: bool,
@@ -148,12 +150,12 @@ impl Guest {
     /// # Errors
     /// QEMU does not take it.
     pub fn type_on_console(&self, text: &str) -> Result<()> {
-        console::type_text(&self.dir, text)
+        self.keyboard.type_text(&self.dir, text)
     }
 
     /// An OpenSSH client for the rescue system or the full one.
     pub fn client(&self, peer: Peer) -> Client {
-        Client::new(&self.dir, self.ssh_port, peer)
+        Client::new(&self.dir, self.ssh_port(), peer)
     }
 
     /// A client for another ssh server in the guest, on `port`, which becomes reachable by this.
@@ -169,14 +171,15 @@ impl Guest {
     /// # Errors
     /// QEMU does not do it.
     pub fn client_at(&self, address: &str, port: u16, peer: Peer) -> Result<Client> {
-        let here = crate::loopback::free_port()?;
-        let line = format!("hostfwd_add n0 tcp:127.0.0.1:{here}-{address}:{port}");
+        // QEMU listens on it before it answers, so it need not be reserved any longer than that.
+        let here = Port::reserve()?;
+        let line = format!("hostfwd_add n0 tcp:127.0.0.1:{}-{address}:{port}", here.number());
         qmp::command(
             &self.dir,
             "human-monitor-command",
             &serde_json::json!({"command-line": line}),
         )?;
-        Ok(Client::new(&self.dir, here, peer))
+        Ok(Client::new(&self.dir, here.number(), peer))
     }
 
     /// Runs a command in the rescue system by ssh.
@@ -194,12 +197,13 @@ impl Guest {
     pub fn wait_ssh(&mut self, peer: Peer, seconds: u64) -> Result<Client> {
         let client = self.client(peer);
         let mut last = String::new();
+        let mut doorbell = ssh::Doorbell::at(self.ssh_port());
         Deadline::after(seconds)
             .wait_for("login by ssh", || {
                 if let Some(status) = self.child.try_wait()? {
                     bail!("QEMU ended with {status}");
                 }
-                if !ssh::answers(self.ssh_port) {
+                if !doorbell.is_answered() {
                     return Ok(None);
                 }
                 // At the handover the rescue system may answer once more: it is told apart, and its key forgotten.
@@ -290,7 +294,7 @@ impl Guest {
 
     /// The port on loopback that leads to the guest's ssh server.
     pub fn ssh_port(&self) -> u16 {
-        self.ssh_port
+        self.ssh_port.number()
     }
 
     /// The board.

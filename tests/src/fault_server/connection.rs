@@ -43,7 +43,6 @@ struct Body {
     end: u64,
     cut: Option<u64>,
     stall: Option<u64>,
-    drip: Option<(u64, Duration)>,
     flips: Vec<u64>,
     ends_connection: bool,
 }
@@ -270,7 +269,6 @@ fn decide(entry: &mut Entry, request: &Request) -> Answer {
         end,
         cut: None,
         stall: None,
-        drip: None,
         flips: Vec::new(),
         ends_connection: false,
     };
@@ -286,7 +284,6 @@ fn decide(entry: &mut Entry, request: &Request) -> Answer {
                 body.ends_connection = true;
             }
             Fault::NoLength => body.ends_connection = true,
-            Fault::Drip { bytes, pause } => body.drip = Some((*bytes, *pause)),
             Fault::FlipByte(at) => body.flips.push(*at),
             _ => {}
         }
@@ -307,7 +304,8 @@ fn send(wire: &mut Wire<'_>, shared: &Shared, request: &Request, body: &Body) ->
     let length = (body.end - body.start).min(limit.unwrap_or(u64::MAX));
     let mut buffer = Vec::new();
     while sent < length {
-        let most = body.drip.map_or(PIECE, |(bytes, _)| bytes.clamp(1, PIECE));
+        let drip = shared.entries().get(&request.path).and_then(Entry::drip);
+        let most = drip.map_or(PIECE, |(bytes, _)| bytes.clamp(1, PIECE));
         let count = most.min(length - sent);
         let offset = body.start + sent;
         buffer.resize(usize::try_from(count).map_err(Error::other)?, 0);
@@ -325,7 +323,7 @@ fn send(wire: &mut Wire<'_>, shared: &Shared, request: &Request, body: &Body) ->
         if let Some(entry) = shared.entries().get_mut(&request.path) {
             entry.stats.body_bytes += count;
         }
-        if let Some((_, pause)) = body.drip {
+        if let Some((_, pause)) = drip {
             std::thread::sleep(pause);
         }
     }

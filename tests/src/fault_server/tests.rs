@@ -170,14 +170,39 @@ fn a_stalled_answer_keeps_its_connection_until_the_server_goes() {
     connection
         .write_all(format!("GET {PATH} HTTP/1.1\r\n\r\n").as_bytes())
         .unwrap();
+    let mut got = Vec::new();
+    while !got.ends_with(&body()[..1000]) {
+        let mut byte = [0];
+        connection.read_exact(&mut byte).unwrap();
+        got.extend(byte);
+    }
     connection
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    let mut got = Vec::new();
-    let error = connection.read_to_end(&mut got).unwrap_err();
+    let error = connection.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     assert_eq!(server.stats(PATH).body_bytes, 1000);
     server.disappear();
+    connection.set_read_timeout(None).unwrap();
+    assert_eq!(connection.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn an_answer_that_drips_comes_to_its_end_at_once_when_it_is_healed() {
+    // Minutes of it.
+    let server = server(&[Fault::Drip {
+        bytes: 500,
+        pause: Duration::from_secs(1),
+    }]);
+    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    connection
+        .write_all(format!("GET {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes())
+        .unwrap();
+    connection.read_exact(&mut [0; 10]).unwrap();
+    server.heal(PATH);
+    let mut rest = Vec::new();
+    connection.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&body()));
 }
 
 #[test]

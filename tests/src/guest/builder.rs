@@ -1,13 +1,12 @@
 //! What a guest is made of, and the QEMU command that follows from it.
 
-use super::Guest;
-use super::board::Board;
 use super::events::EventLog;
 use super::firmware::Firmware;
 use super::network::Network;
+use super::{Board, Guest};
 use crate::artefacts::{self, BootFiles};
 use crate::lan::Lan;
-use crate::loopback;
+use crate::loopback::Port;
 use crate::process;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -184,12 +183,12 @@ impl GuestBuilder {
     /// Something it needs has not been built, or QEMU does not start.
     pub fn boot(self) -> Result<Guest> {
         let dir = private_dir()?;
-        let ssh_port = loopback::free_port()?;
-        let command = self.command(&dir, ssh_port)?;
+        let ssh_port = Port::reserve()?;
+        let command = self.command(&dir, ssh_port.number())?;
         self.start(command, dir, ssh_port)
     }
 
-    fn start(self, mut command: Command, dir: PathBuf, ssh_port: u16) -> Result<Guest> {
+    fn start(self, mut command: Command, dir: PathBuf, ssh_port: Port) -> Result<Guest> {
         let shown = process::shown(&command);
         let log = fs::File::create(dir.join("qemu.log")).context("qemu.log")?;
         command
@@ -209,6 +208,7 @@ impl GuestBuilder {
             started,
             shown,
             ssh_port,
+            keyboard: super::console::Keyboard::default(),
             passed: false,
             kept: false,
             told: false.into(),

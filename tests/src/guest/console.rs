@@ -1,19 +1,18 @@
 //! The serial console: a log file to read, a socket to type into.
 
+use crate::deadline::Deadline;
 use anyhow::{Context, Result};
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-/// Bytes that the emulated port (a 16550A) takes at once.
-const FIFO: usize = 16;
-/// Time for QEMU to take so many.
-const BRIEF: Duration = Duration::from_millis(200);
-/// Without output for so long the guest has taken what was typed.
-const QUIET: Duration = Duration::from_millis(500);
-/// A guest that never stops talking is not waited for longer.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Where somebody types. Once connected it stays: QEMU takes typed bytes only as fast as the emulated port does, and what it has not
+/// taken is lost with the connection.
+#[derive(Debug, Default)]
+pub(super) struct Keyboard {
+    line: RefCell<Option<UnixStream>>,
+}
 
 /// Everything shown so far.
 pub(super) fn read(dir: &Path) -> Result<String> {
@@ -25,25 +24,26 @@ pub(super) fn read(dir: &Path) -> Result<String> {
     }
 }
 
-/// Types `text`.
-pub(super) fn type_text(dir: &Path, text: &str) -> Result<()> {
-    let path = dir.join("console");
-    let mut socket = UnixStream::connect(&path).with_context(|| path.display().to_string())?;
-    socket.write_all(text.as_bytes()).context("console")?;
-    // QEMU takes typed bytes only as fast as the emulated port does, and what it has not taken is lost when we hang up: the guest
-    // has everything when it says no more. A few keys go at once, and what answers them may be waited for. While we are connected
-    // its output must be read.
-    let (quiet, reads) = match text.len() {
-        0..=FIFO => (BRIEF, 2),
-        _ => (QUIET, usize::MAX),
-    };
-    socket.set_read_timeout(Some(quiet)).context("console")?;
-    let until = Instant::now() + LONGEST;
-    let mut bytes = [0; 4096];
-    for _ in 0..reads {
-        if Instant::now() > until || !matches!(socket.read(&mut bytes), Ok(1..)) {
-            break;
-        }
+impl Keyboard {
+    /// Types `text` into the guest in `dir`, which gets it byte by byte, however slow it is.
+    pub(super) fn type_text(&self, dir: &Path, text: &str) -> Result<()> {
+        let mut line = self.line.borrow_mut();
+        let line = match &mut *line {
+            Some(line) => line,
+            none => none.insert(connect(&dir.join("console"))?),
+        };
+        line.write_all(text.as_bytes()).context("console")
     }
-    Ok(())
+}
+
+/// While somebody is connected the guest's output must be read, or the guest waits with it.
+fn connect(path: &Path) -> Result<UnixStream> {
+    let line =
+        Deadline::after(60).wait_for("socket of the console", || Ok(UnixStream::connect(path).ok()))?;
+    let mut output = line.try_clone().context("console")?;
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(1..) = output.read(&mut bytes) {}
+    });
+    Ok(line)
 }

@@ -13,9 +13,9 @@ pub(super) fn command(dir: &Path, name: &str, arguments: &Value) -> Result<()> {
     let path = dir.join("qmp");
     // A guest that has only just been started makes it in a moment.
     let socket =
-        Deadline::after(20).wait_for("QEMU's control socket", || Ok(UnixStream::connect(&path).ok()))?;
+        Deadline::after(60).wait_for("QEMU's control socket", || Ok(UnixStream::connect(&path).ok()))?;
     socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .context("QEMU's control socket")?;
     let mut reader = BufReader::new(socket.try_clone().context("QEMU's control socket")?);
     let mut greeting = String::new();

@@ -10,10 +10,13 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a server may take to introduce itself, in an emulator.
+/// How long a server may take to introduce itself, in an emulator, when it is first tried; on a machine that is slower it gets longer
+/// each time.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// How long it may take at most.
+const MOST_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Whose host key is expected: the rescue system and the system it starts answer at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +92,8 @@ impl Client {
             "PreferredAuthentications=publickey".to_owned(),
             "BatchMode=yes".to_owned(),
             "LogLevel=ERROR".to_owned(),
-            "ConnectTimeout=8".to_owned(),
+            // The exchange of keys is counted too, and twenty at once share one emulated processor.
+            "ConnectTimeout=40".to_owned(),
             "ServerAliveInterval=15".to_owned(),
         ] {
             options.extend(["-o".to_owned(), option]);
@@ -203,16 +207,37 @@ impl Client {
     }
 }
 
-/// Whether an ssh server introduces itself. QEMU's user network takes every connection and, when the guest is not yet there, waits
+/// Asks whether an ssh server introduces itself. QEMU's user network takes every connection and, when the guest is not yet there, waits
 /// longer and longer before it tries that one again; a client would wait with it, a new connection does not.
-pub(super) fn answers(port: u16) -> bool {
-    let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
-        return false;
-    };
-    let mut first = [0; 4];
-    connection.set_read_timeout(Some(PATIENCE)).is_ok()
-        && connection.read_exact(&mut first).is_ok()
-        && first == *b"SSH-"
+pub(super) struct Doorbell {
+    port: u16,
+    patience: Duration,
+}
+
+impl Doorbell {
+    /// At that port of loopback.
+    pub(super) fn at(port: u16) -> Doorbell {
+        Doorbell {
+            port,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Whether it does this time.
+    pub(super) fn is_answered(&mut self) -> bool {
+        let begun = Instant::now();
+        let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else {
+            return false;
+        };
+        let mut first = [0; 4];
+        let answered = connection.set_read_timeout(Some(self.patience)).is_ok()
+            && connection.read_exact(&mut first).is_ok()
+            && first == *b"SSH-";
+        if !answered && begun.elapsed() >= self.patience {
+            self.patience = self.patience.mul_f64(1.1).min(MOST_PATIENCE);
+        }
+        answered
+    }
 }
 
 /// A command on a terminal of the guest.

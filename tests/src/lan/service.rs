@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Seconds a server may take to be there.
-const START: u64 = 15;
+const START: u64 = 60;
 /// Seconds it may take to end when it is asked to.
 const END: u64 = 5;
 

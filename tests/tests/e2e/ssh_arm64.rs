@@ -77,7 +77,7 @@ fn forwards(client: &Client) -> Result<()> {
     );
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
     let here = listener.local_addr().context("loopback")?.port();
-    let far = loopback::free_port()?;
+    let far = loopback::Port::reserve()?.number();
     let remote = format!("{far}:127.0.0.1:{here}");
     let line = format!("exec bash -c 'cat </dev/tcp/127.0.0.1/{far}'");
     let said = std::thread::scope(|scope| {

@@ -64,10 +64,10 @@ fn a_root_bound_to_a_tang_server_boots_without_anybody() -> Result<()> {
 #[test]
 fn with_its_tang_server_away_the_passphrase_is_asked_for_at_once_until_the_server_is_back() -> Result<()> {
     let (_disks, volume, server) = bound("tang-away")?;
-    server.now(Manner::IsAway);
+    server.now(Manner::IsAway)?;
     let mut guest = booting("Tang server away", &volume)?.boot()?;
     let waiting = guest.wait_event("mount.waiting", BOOT)?;
-    guest.wait_console("Passphrase for /dev/vda", 30)?;
+    guest.wait_console("Passphrase for /dev/vda", BOOT)?;
     let failed = guest.wait_event("unlock.tang", BOOT)?;
     ensure!(failed.str("result") == "failed", "{}", failed.str("result"));
     ensure!(failed.u64("next_try_ms").is_some(), "no further try");
@@ -75,7 +75,7 @@ fn with_its_tang_server_away_the_passphrase_is_asked_for_at_once_until_the_serve
         waiting.ms <= failed.ms,
         "asked for only after the server had been tried"
     );
-    server.now(Manner::Answers);
+    server.now(Manner::Answers)?;
     wait_for_tiny(&mut guest)?;
     guest.passed()
 }
@@ -84,7 +84,7 @@ fn with_its_tang_server_away_the_passphrase_is_asked_for_at_once_until_the_serve
 #[ignore = "make test-all"]
 fn a_tang_server_that_hangs_keeps_nobody_from_unlocking() -> Result<()> {
     let (_disks, volume, server) = bound("tang-hangs")?;
-    server.now(Manner::Hangs);
+    server.now(Manner::Hangs)?;
     let mut guest = booting("Tang server hangs", &volume)?.boot()?;
     guest.wait_event("mount.waiting", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
@@ -134,7 +134,7 @@ fn a_server_is_asked_for_a_disk_that_a_person_names_and_for_no_other() -> Result
         .success()?;
     let mapped = client.run(&["ls /dev/mapper | grep -c luks-"])?.text();
     ensure!(mapped.trim() == "0", "--test opened it");
-    server.now(Manner::IsAway);
+    server.now(Manner::IsAway)?;
     let away = client.run(&["rescue", "unlock", "--tang", "/dev/vda"])?;
     ensure!(
         away.status == Some(1),
@@ -142,7 +142,7 @@ fn a_server_is_asked_for_a_disk_that_a_person_names_and_for_no_other() -> Result
         away.status,
         away.errors()
     );
-    server.now(Manner::Answers);
+    server.now(Manner::Answers)?;
     client
         .run(&["rescue", "unlock", "--tang", "/dev/vda"])?
         .success()?;
@@ -162,7 +162,7 @@ fn one_of_two_servers_suffices_where_that_was_agreed() -> Result<()> {
     let volume = luks::tiny_root(&disks, "root.img", &tiny_os(Board::PcX86_64)?)?;
     let (first, second) = (TangServer::start(&disks)?, TangServer::start(&disks)?);
     tang::bind_to_some(&volume, 1, &[&first, &second])?;
-    first.now(Manner::IsAway);
+    first.now(Manner::IsAway)?;
     let mut guest = booting("one of two Tang servers", &volume)?.boot()?;
     let opened = guest.wait_event("unlock.tang", FULL_BOOT)?;
     ensure!(

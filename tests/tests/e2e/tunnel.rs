@@ -8,6 +8,7 @@ use lifeboot_tests::artefacts::keys_dir;
 use lifeboot_tests::bastion::Bastion;
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::guest::{Guest, Peer};
+use lifeboot_tests::loopback::Port;
 
 /// A guest that keeps a tunnel to the bastion and expects it to show `pin`.
 fn guest(name: &str, bastion: &Bastion, more: &str, pin: &str) -> Result<Guest> {
@@ -72,7 +73,7 @@ fn a_bastion_that_lets_the_machine_in_leads_to_it_and_one_that_does_not_is_tried
         "{} bytes came back, or others",
         echoed.stdout.len()
     );
-    let login = guest.wait_event("ssh.login", 10)?;
+    let login = guest.wait_event("ssh.login", BOOT)?;
     ensure!(login.str("through") == bastion.for_guests(), "{login:?}");
     let status = guest.status()?;
     let tunnel = status.tunnels.first().context("no tunnel in the status")?;
@@ -123,7 +124,8 @@ fn a_bastion_that_nothing_pins_is_not_dialled() -> Result<()> {
 #[test]
 fn a_bastion_that_was_killed_leads_to_the_machine_again_by_the_same_port() -> Result<()> {
     let mut bastion = Bastion::start()?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let reserved = Port::reserve()?;
+    let port = reserved.number();
     let more = format!(",listen={port}");
     let mut guest = guest("bastion killed", &bastion, &more, &bastion.fingerprint()?)?;
     bastion.authorize(&[&line_of(&mut guest)?])?;
@@ -134,7 +136,7 @@ fn a_bastion_that_was_killed_leads_to_the_machine_again_by_the_same_port() -> Re
     bastion.open()?;
     Deadline::after(BOOT).wait_for(
         "tunnel again",
-        || Ok((tunnels_up(&mut guest)? == 2).then_some(())),
+        || Ok((tunnels_up(&mut guest)? >= 2).then_some(())),
     )?;
     reaches(&bastion, port)?;
     guest.passed()
@@ -143,7 +145,7 @@ fn a_bastion_that_was_killed_leads_to_the_machine_again_by_the_same_port() -> Re
 #[test]
 #[ignore = "make test-all"]
 fn a_cable_that_is_pulled_for_longer_than_the_bastion_waits_brings_a_new_tunnel() -> Result<()> {
-    let bastion = Bastion::start()?;
+    let bastion = Bastion::start_impatient()?;
     let mut guest = guest("cable", &bastion, "", &bastion.host_key()?)?;
     bastion.authorize(&[&line_of(&mut guest)?])?;
     let first = port_of(&guest.wait_event("tunnel.up", BOOT)?)?;
@@ -153,7 +155,7 @@ fn a_cable_that_is_pulled_for_longer_than_the_bastion_waits_brings_a_new_tunnel(
     guest.set_link(true)?;
     Deadline::after(BOOT).wait_for(
         "tunnel again",
-        || Ok((tunnels_up(&mut guest)? == 2).then_some(())),
+        || Ok((tunnels_up(&mut guest)? >= 2).then_some(())),
     )?;
     let all: Vec<Event> = guest.events()?.to_vec();
     let last = all

@@ -62,7 +62,7 @@ fn edk2_on_arm64_boots_the_image_by_pxe() -> Result<()> {
     network.dnsmasq(&whole_network()?)?;
     let mut guest = client(Board::VirtArm64, &network, Firmware::Uefi)?.boot()?;
     reached(&mut guest, &network)?;
-    network.wait_log("tftp/lifeboot-aarch64.efi to 192.168.1.", 1)?;
+    network.wait_log("tftp/lifeboot-aarch64.efi to 192.168.1.", NETBOOT)?;
     network.passed();
     guest.passed()
 }
@@ -97,7 +97,7 @@ fn u_boot_boots_the_image_by_tftp_of_its_own_accord() -> Result<()> {
     network.dnsmasq(&whole_network()?)?;
     let mut guest = client(Board::VirtArm64, &network, Firmware::UBoot)?.boot()?;
     reached(&mut guest, &network)?;
-    network.wait_log("tftp/lifeboot-aarch64.efi to 192.168.1.", 1)?;
+    network.wait_log("tftp/lifeboot-aarch64.efi to 192.168.1.", NETBOOT)?;
     network.passed();
     guest.passed()
 }
@@ -157,12 +157,12 @@ fn boots_beside_the_router(board: Board) -> Result<()> {
     lan.dnsmasq(&document::block("conf", "lifeboot-proxy.conf")?)?;
     let mut guest = client(board, &lan, Firmware::Uefi)?.boot()?;
     reached(&mut guest, &lan)?;
-    let lease = guest.wait_event("network.lease", 1)?;
+    let lease = guest.wait_event("network.lease", NETBOOT)?;
     ensure!(
         lease.str("server") == ROUTER.to_string(),
         "the address is not the router's: {lease:?}"
     );
-    lan.wait_log(&format!("{} to ", name(board)), 1)?;
+    lan.wait_log(&format!("{} to ", name(board)), NETBOOT)?;
     lan.passed();
     guest.passed()
 }

@@ -21,7 +21,7 @@ fn content() -> Vec<u8> {
 
 fn curl(lan: &Lan, arguments: &[&str]) -> Result<Outcome> {
     let mut command = lan.server().command("curl");
-    command.args(["--silent", "--show-error", "--max-time", "10", "--noproxy", "*"]);
+    command.args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]);
     command.args(arguments).arg(format!("http://{SERVER}/boot.img"));
     process::run_with(&mut command, b"")
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const TRANSACTION: [u8; 4] = *b"lbpi";
 /// How long all offers may take together.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A DHCPOFFER.
 #[derive(Debug)]

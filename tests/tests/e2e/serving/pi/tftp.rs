@@ -35,17 +35,9 @@ pub fn get(server: Ipv4Addr, name: &str, block: usize) -> Result<Option<Vec<u8>>
     loop {
         transfer.acknowledge(number)?;
         number = number.wrapping_add(1);
-        let mut packet = vec![0; block + 4];
-        let length = transfer
-            .socket
-            .recv(&mut packet)
-            .with_context(|| format!("block {number}"))?;
-        ensure!(
-            word(&packet, 0)? == DATA && word(&packet, 2)? == number,
-            "not block {number}"
-        );
-        bytes.extend(&packet[4..length]);
-        if length < block + 4 {
+        let packet = transfer.next(number)?;
+        bytes.extend(&packet[4..]);
+        if packet.len() < block + 4 {
             transfer.acknowledge(number)?;
             ensure!(
                 bytes.len() == transfer.size,
@@ -68,7 +60,7 @@ struct Transfer {
 impl Transfer {
     fn begin(server: Ipv4Addr, name: &str, block: usize) -> Result<Option<Transfer>> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut request = vec![0, 1];
         for word in [name, "octet", "tsize", "0", "blksize", &block.to_string()] {
             request.extend(word.as_bytes());
@@ -104,6 +96,22 @@ impl Transfer {
             socket,
             peer,
         }))
+    }
+
+    /// The packet with that block. What was acknowledged before comes once more when the acknowledgement took its time.
+    fn next(&self, number: u16) -> Result<Vec<u8>> {
+        loop {
+            let mut packet = vec![0; self.block + 4];
+            let length = self.socket.recv(&mut packet);
+            let length = length.with_context(|| format!("block {number}"))?;
+            packet.truncate(length);
+            match (word(&packet, 0)?, word(&packet, 2)?) {
+                (DATA, got) if got == number => return Ok(packet),
+                (DATA, got) if got == number.wrapping_sub(1) => {}
+                (OPTIONS, _) if number == 1 => {}
+                other => bail!("not block {number}: {other:?}"),
+            }
+        }
     }
 
     fn acknowledge(&self, number: u16) -> Result<()> {
