@@ -2,6 +2,7 @@
 
 use super::{ends, guest, start};
 use crate::mount::mounted;
+use crate::world::BOOT;
 use anyhow::{Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::fixtures::disk::{Damage, Disks};
@@ -58,17 +59,17 @@ fn a_repair_that_is_stopped_while_a_log_is_replayed_does_not_throw_the_log_away(
                   dd if=/dev/vda of=/dev/vdb bs=1M 2>/dev/null; umount /mnt; sync";
     client.run(&[script])?.success()?;
     client
-        .run(&[&instead_of_mount("touch /run/mounting; exec sleep 120")])?
+        .run(&[&instead_of_mount("touch /run/mounting; exec sleep 3600")])?
         .success()?;
     let mut session = client.converse(&["rescue", "fsck", "--repair", "--zero-log", "/dev/vdb"])?;
-    Deadline::after(60).wait_for("the replay", || {
+    Deadline::after(BOOT).wait_for("the replay", || {
         let begun = client.run(&["test", "-e", "/run/mounting"])?.status == Some(0);
         Ok(begun.then_some(()))
     })?;
     session.send("\u{3}")?;
-    session.expect("Ctrl-C", 20)?;
+    session.expect("Ctrl-C", BOOT)?;
     session.send("\u{3}")?;
-    ensure!(session.end(30)? == 1, "{}", session.heard());
+    ensure!(session.end(BOOT)? == 1, "{}", session.heard());
     let log = client
         .run(&["cat /run/lifeboot/log/fsck-vdb.log"])?
         .success()?
