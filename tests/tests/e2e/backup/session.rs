@@ -1,7 +1,7 @@
 //! A session that is cut in the middle of a backup.
 
 use super::{MIB, PATH, World, sha256};
-use crate::world::worked_on;
+use crate::world::{BOOT, worked_on};
 use anyhow::{Context, Result, ensure};
 use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::guest::Client;
@@ -22,8 +22,8 @@ fn a_backup_goes_on_when_its_session_is_cut_and_nothing_else_touches_the_disk() 
     let mut halting = client.converse(&[HALT])?;
     let words = ["rescue", "backup", "--all-blocks", "--verify", "/dev/vda", &url];
     let session = client.converse(&words)?;
-    halting.expect("halted", 60)?;
-    let id = Deadline::after(60).wait_for("the backup", || backed_up_by(&client))?;
+    halting.expect("halted", BOOT)?;
+    let id = Deadline::after(BOOT).wait_for("the backup", || backed_up_by(&client))?;
     drop(session);
     for words in [
         &["rescue", "deploy", "--yes", "--no-verify", &url, "/dev/vda"][..],
@@ -36,8 +36,11 @@ fn a_backup_goes_on_when_its_session_is_cut_and_nothing_else_touches_the_disk() 
         );
     }
     client.run(&["kill", "-CONT", &id.to_string()])?.success()?;
-    guest.wait_event("backup.done", 120)?;
-    ensure!(backed_up_by(&client)?.is_none(), "it runs still");
+    guest.wait_event("backup.done", 2 * BOOT)?;
+    // Its last words come before its end.
+    Deadline::after(BOOT).wait_for("end of the backup", || {
+        Ok(backed_up_by(&client)?.is_none().then_some(()))
+    })?;
     let sent = world.server.uploaded(PATH).context("nothing was uploaded")?;
     let digest = world
         .server
