@@ -102,7 +102,7 @@ fn boot(guest: GuestBuilder, disk: Option<&Path>) -> Result<(Guest, Client)> {
 
 /// Where the ssh server has its key from, and its fingerprint as OpenSSH saw it.
 fn server(guest: &mut Guest) -> Result<(String, String)> {
-    let told = guest.wait_event("ssh.listening", 5)?;
+    let told = guest.wait_event("ssh.listening", BOOT)?;
     let known = guest.dir().join("known_hosts.rescue");
     let seen = process::run("ssh-keygen", ["-l", "-f", &known.to_string_lossy()])?;
     let seen = seen.split_whitespace().nth(1).unwrap_or_default().to_owned();
@@ -134,7 +134,7 @@ fn the_host_key_the_keys_and_the_parameters_of_a_key_partition_are_taken() -> Re
     let path = disk(&disks, "keys.img", &files)?;
     let before = fs::read(&path).context("disk")?;
     let (mut guest, client) = boot(pc("key partition").word(WORD), Some(&path))?;
-    let done = guest.wait_event("keys.done", 5)?;
+    let done = guest.wait_event("keys.done", BOOT)?;
     ensure!(done.str("device") == "/dev/vda1", "{done:?}");
     ensure!(server(&mut guest)? == ("key-partition".to_owned(), fingerprint.clone()));
     ensure!(
@@ -155,7 +155,7 @@ fn the_host_key_the_keys_and_the_parameters_of_a_key_partition_are_taken() -> Re
     ensure!(!said.contains("PRIVATE"), "the log has the key");
     // The same server again after it was killed: the client would refuse another host key.
     client.run(&["for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline) in 'rescue sshd '*) kill -9 ${p#/proc/};; esac; done"])?;
-    guest.wait_event_where("init.respawn", 10, |event| event.str("child") == "sshd")?;
+    guest.wait_event_where("init.respawn", BOOT, |event| event.str("child") == "sshd")?;
     guest.wait_ssh(Peer::Rescue, BOOT)?;
     guest.passed()?;
     ensure!(
@@ -185,11 +185,12 @@ fn a_disk_of_that_label_is_nothing_to_an_image_that_does_not_ask_for_it() -> Res
 fn a_partition_that_does_not_come_is_waited_for_as_long_as_told_and_no_longer() -> Result<()> {
     let guest = pc("no key partition").word(WORD).word("lifeboot.key-wait=2");
     let (mut guest, _) = boot(guest, None)?;
-    let absent = guest.wait_event("keys.absent", 5)?;
+    let absent = guest.wait_event("keys.absent", BOOT)?;
     ensure!(absent.u64("seconds") == Some(2), "{absent:?}");
-    let listening = guest.wait_event("ssh.listening", 5)?;
-    let after = listening.ms.saturating_sub(absent.ms);
-    ensure!(after < 3000, "sshd came {after} ms after the search had ended");
+    let listening = guest.wait_event("ssh.listening", BOOT)?;
+    ensure!(absent.ms <= listening.ms, "sshd did not wait: {absent:?}");
+    // That is what is said when the server starts because nobody has said that the search is over.
+    ensure!(!guest.has_event("keys.failed")?, "sshd waited longer than that");
     ensure!(server(&mut guest)?.0 == "generated");
     guest.passed()
 }
@@ -219,7 +220,7 @@ fn what_the_image_locks_is_not_taken_from_a_key_partition() -> Result<()> {
         ("authorized_keys of the key partition", "lifeboot.ssh-key"),
         ("config.toml of the key partition", "lifeboot.verify"),
     ] {
-        let note = guest.wait_event_where("plan.note", 5, |note| note.str("key") == key)?;
+        let note = guest.wait_event_where("plan.note", BOOT, |note| note.str("key") == key)?;
         ensure!(note.str("what").contains(word), "{note:?}");
     }
     let plan = client
@@ -241,10 +242,10 @@ fn two_partitions_of_the_label_are_none() -> Result<()> {
     let (first, second) = (disk(&disks, "a.img", &files)?, disk(&disks, "b.img", &files)?);
     let guest = pc("two key partitions").word(WORD).disk(Disk::raw(second));
     let (mut guest, client) = boot(guest, Some(&first))?;
-    let failed = guest.wait_event("keys.failed", 5)?;
+    let failed = guest.wait_event("keys.failed", BOOT)?;
     ensure!(failed.str("what").contains("/dev/vda1, /dev/vdb1"), "{failed:?}");
     ensure!(!logs_in(&client, &stranger())?, "one of the two was taken");
-    guest.wait_console("there are several", 5)?;
+    guest.wait_console("there are several", BOOT)?;
     guest.passed()
 }
 
@@ -262,15 +263,15 @@ fn bad_files_are_named_and_the_machine_is_reached_with_what_the_image_has() -> R
     let path = disk(&disks, "keys.img", &files)?;
     let (mut guest, _) = boot(pc("bad key files").word(WORD), Some(&path))?;
     ensure!(server(&mut guest)?.0 == "generated");
-    let failed = guest.wait_event("keys.failed", 5)?;
+    let failed = guest.wait_event("keys.failed", BOOT)?;
     ensure!(
         failed.str("what").starts_with("ssh_host_ed25519_key"),
         "{failed:?}"
     );
-    let note = guest.wait_event("plan.note", 5)?;
+    let note = guest.wait_event("plan.note", BOOT)?;
     ensure!(note.str("key") == "config.toml of the key partition", "{note:?}");
-    guest.wait_console("config.toml of the key partition", 5)?;
-    guest.wait_event_where("child.error", 5, |event| {
+    guest.wait_console("config.toml of the key partition", BOOT)?;
+    guest.wait_event_where("child.error", BOOT, |event| {
         event.str("what").contains("authorized key")
     })?;
     // Nothing of the bad file counts, and the boot is where it is without it.
@@ -305,7 +306,7 @@ fn a_damaged_fat_does_not_stop_the_boot() -> Result<()> {
         file.write_all_at(&nothing, at + 4).context("FAT")?;
     }
     let (mut guest, client) = boot(pc("damaged key partition").word(WORD), Some(&path))?;
-    let failed = guest.wait_event("keys.failed", 5)?;
+    let failed = guest.wait_event("keys.failed", BOOT)?;
     ensure!(failed.str("what").contains("authorized_keys"), "{failed:?}");
     ensure!(!logs_in(&client, &stranger())?, "half a file was taken");
     guest.wait_event("boot.idle", BOOT)?;
@@ -333,6 +334,6 @@ fn a_pipeline_that_does_not_come_to_the_search_does_not_keep_sshd_away() -> Resu
         failed.str("what").contains("sshd starts without it"),
         "{failed:?}"
     );
-    guest.wait_event("ssh.listening", 30)?;
+    guest.wait_event("ssh.listening", BOOT)?;
     guest.passed()
 }
