@@ -284,9 +284,9 @@ fn of_two_systems_one_has_to_be_named() -> Result<()> {
         .success()?;
     ensure!(there.text().contains("Second"), "{}", there.text());
     let mut asked = client.converse(&["rescue", "mount"])?;
-    asked.expect("(number)?", 60)?;
+    asked.expect("(number)?", BOOT)?;
     asked.send("1\n")?;
-    ensure!(asked.end(60)? == 0, "{}", asked.heard());
+    ensure!(asked.end(BOOT)? == 0, "{}", asked.heard());
     let release = client.run(&["cat", "/mnt/etc/os-release"])?.success()?.text();
     ensure!(release.contains("First"), "{release}");
     let elsewhere = client
@@ -303,9 +303,9 @@ fn a_cut_session_is_cleaned_up_and_one_that_left_a_program_running_waits_for_it(
     let disks = Disks::new("cut")?;
     let (guest, client) = with_system("cut session", &disks)?;
     let mut session = client.converse(&["rescue", "chroot"])?;
-    session.expect("Ctrl-D", 60)?;
+    session.expect("Ctrl-D", BOOT)?;
     session.send("cat /etc/os-release\n")?;
-    session.expect("Test 1", 30)?;
+    session.expect("Test 1", BOOT)?;
     ensure!(
         mounted(&client, "/mnt")?.len() > 6,
         "{:?}",
@@ -313,15 +313,19 @@ fn a_cut_session_is_cleaned_up_and_one_that_left_a_program_running_waits_for_it(
     );
     // The client is killed: nobody types 'exit'.
     drop(session);
-    wait_until_unmounted(&client, "/mnt", 60)?;
+    wait_until_unmounted(&client, "/mnt", BOOT)?;
 
     let mut session = client.converse(&["rescue", "chroot"])?;
-    session.expect("Ctrl-D", 60)?;
+    session.expect("Ctrl-D", BOOT)?;
     // What is typed is echoed: the word that is waited for must not be in it.
     session.send("trap '' HUP; sleep 3600 & echo run''s as $!\n")?;
-    session.expect("runs as", 30)?;
+    session.expect("runs as", BOOT)?;
     drop(session);
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    // Of what ran in there only that program is left.
+    let inside = "for p in /proc/[0-9]*; do [ \"$(readlink $p/root)\" = /mnt ] && tr '\\0' ' ' <$p/cmdline; done; true";
+    Deadline::after(BOOT).wait_for("end of the session's shell", || {
+        Ok((client.run(&[inside])?.text() == "sleep 3600 ").then_some(()))
+    })?;
     let busy = client.run(&["rescue", "umount"])?;
     ensure!(
         busy.status == Some(1) && busy.errors().contains("sleep (process"),
@@ -330,6 +334,6 @@ fn a_cut_session_is_cleaned_up_and_one_that_left_a_program_running_waits_for_it(
     );
     ensure!(mounted(&client, "/mnt")?.len() > 6, "it was unmounted in part");
     client.run(&["killall", "-9", "sleep"])?.success()?;
-    wait_until_unmounted(&client, "/mnt", 60)?;
+    wait_until_unmounted(&client, "/mnt", BOOT)?;
     guest.passed()
 }
