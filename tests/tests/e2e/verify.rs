@@ -1,10 +1,13 @@
 //! What proves itself is started, what does not is not.
 
-use crate::world::{OS, SIGNATURE, pc_booting_from, sha256, tiny_server, wait_for_failure, wait_for_tiny};
+use crate::world::{
+    BOOT, OS, SIGNATURE, pc_booting_from, sha256, tiny_server, wait_for_failure, wait_for_tiny,
+};
 use anyhow::{Result, ensure};
 use lifeboot_tests::artefacts;
 use lifeboot_tests::fault_server::Fault;
 use lifeboot_tests::fixtures::keys;
+use lifeboot_tests::guest::Peer;
 
 #[test]
 fn an_image_with_a_good_signature_boots() -> Result<()> {
@@ -27,10 +30,8 @@ fn an_image_with_one_flipped_byte_goes_to_rescue() -> Result<()> {
     server.fault(OS, Fault::FlipByte(middle));
     let mut guest = pc_booting_from(&server, "one flipped byte").boot()?;
     wait_for_failure(&mut guest, "verify")?;
-    ensure!(
-        guest.ssh(&["rescue", "status"])?.status == Some(0),
-        "no rescue by ssh"
-    );
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    client.run(&["rescue", "status"])?.success()?;
     ensure!(!guest.has_event("mount.done")?, "a damaged image was mounted");
     guest.passed()
 }
