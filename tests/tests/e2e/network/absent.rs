@@ -3,8 +3,8 @@
 use crate::world::{BOOT, pc};
 use anyhow::{Result, ensure};
 use lifeboot_contract::status::Status;
+use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::guest::{Guest, Peer};
-use std::time::{Duration, Instant};
 
 /// Not the one that QEMU's DHCP server gives.
 const ADDRESS: &str = "10.0.2.77";
@@ -21,18 +21,13 @@ fn with_static_address_on(interface: &str) -> Result<Guest> {
 /// Logs in at the address that was given, and asks for the warnings.
 fn warnings_at_the_address(guest: &Guest) -> Result<Vec<String>> {
     let client = guest.client_at(ADDRESS, 22, Peer::Rescue)?;
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
+    Deadline::after(BOOT).wait_for(&format!("login to box at {ADDRESS}"), || {
         let outcome = client.run(&["cat /proc/sys/kernel/hostname"])?;
-        if outcome.status == Some(0) {
-            ensure!(outcome.text() == "box\n", "it calls itself {}", outcome.text());
-            let told = client.run(&["rescue", "status", "--json"])?.success()?;
-            let status: Status = serde_json::from_slice(&told.stdout)?;
-            return Ok(status.warnings);
-        }
-        ensure!(Instant::now() < end, "no ssh at {ADDRESS} within 60 s");
-        std::thread::sleep(Duration::from_secs(1));
-    }
+        Ok((outcome.status == Some(0) && outcome.text() == "box\n").then_some(()))
+    })?;
+    let told = client.run(&["rescue", "status", "--json"])?.success()?;
+    let status: Status = serde_json::from_slice(&told.stdout)?;
+    Ok(status.warnings)
 }
 
 #[test]
