@@ -99,7 +99,7 @@ fn while_the_stick_with_the_key_is_missing_the_passphrase_is_asked_for_and_plugg
         guest.status()?.phase
     );
     guest.plug("stick", "late0")?;
-    guest.wait_event("mount.unlocked", 60)?;
+    guest.wait_event("mount.unlocked", BOOT)?;
     guest.wait_event("tiny.up", FULL_BOOT)?;
     guest.passed()
 }

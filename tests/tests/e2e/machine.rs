@@ -39,7 +39,7 @@ fn a_root_that_is_typed_and_not_signed_is_not_booted() -> Result<()> {
     let failed = guest.wait_event("boot.once-failed", BOOT)?;
     ensure!(failed.str("what").contains("minisig"), "{failed:?}");
     // The list of the boot parameters is in force again, which is empty: nothing is tried by itself.
-    let told = guest.wait_event("boot.failed", 5)?;
+    let told = guest.wait_event("boot.failed", BOOT)?;
     ensure!(told.u64("next_try_ms").is_none(), "{told:?}");
     ensure!(!guest.has_event("handover.start")?, "it was started nevertheless");
     client.run(&["rescue", "status"])?.success()?;

@@ -20,7 +20,7 @@ fn shell(name: &str, disks: &Disks) -> Result<(Guest, Conversation)> {
 fn tab_completes_commands_options_and_devices() -> Result<()> {
     let disks = Disks::new("tab")?;
     let (guest, mut session) = shell("tab", &disks)?;
-    session.expect(":~#", 30)?;
+    session.expect(":~#", BOOT)?;
     for (typed, becomes) in [
         ("rescue dis\t", "rescue disks "),
         ("rescue fsck --rep\t", "rescue fsck --repair "),
@@ -29,10 +29,10 @@ fn tab_completes_commands_options_and_devices() -> Result<()> {
         ("rescue help unl\t", "rescue help unlock "),
     ] {
         session.send(typed)?;
-        session.expect(becomes, 30)?;
+        session.expect(becomes, BOOT)?;
         // Ctrl-C: a new line.
         session.send("\u{3}")?;
-        session.expect(":~#", 30)?;
+        session.expect(":~#", BOOT)?;
     }
     guest.passed()
 }
@@ -44,20 +44,20 @@ fn the_prompt_says_how_the_boot_stands_and_the_arrow_brings_back_what_was_typed(
     // The locale is there, all of it: otherwise every shell complains.
     let quiet = guest.wait_ssh(Peer::Rescue, BOOT)?.run(&["bash -c true"])?;
     ensure!(quiet.errors().is_empty(), "{}", quiet.errors());
-    session.expect("(rescue)", 30)?;
-    session.expect(":~#", 30)?;
+    session.expect("(rescue)", BOOT)?;
+    session.expect(":~#", BOOT)?;
     session.send("echo one''two\n")?;
-    session.expect("onetwo", 30)?;
+    session.expect("onetwo", BOOT)?;
     session.send("\u{1b}[A\n")?;
-    session.expect("onetwo", 30)?;
+    session.expect("onetwo", BOOT)?;
     // Backspace takes a letter, not a byte; before the prompt the kernel would take it, which knows only what the client's terminal says.
-    session.expect(":~#", 30)?;
+    session.expect(":~#", BOOT)?;
     session.send("echo on''eäö\u{7f}'|'\n")?;
-    session.expect("oneä|", 30)?;
+    session.expect("oneä|", BOOT)?;
     session.send("false\n")?;
     session.send("echo status''-$?\n")?;
-    session.expect("status-1", 30)?;
+    session.expect("status-1", BOOT)?;
     session.send("exit 0\n")?;
-    ensure!(session.end(30)? == 0, "{}", session.heard());
+    ensure!(session.end(BOOT)? == 0, "{}", session.heard());
     guest.passed()
 }

@@ -54,7 +54,7 @@ fn authorized_keys_of_each_kind_log_in_and_a_stranger_does_not() -> Result<()> {
         .identity(keys_dir().join(keys::STRANGER))
         .run(&["true"])?;
     ensure!(outcome.status == Some(255), "a stranger got in");
-    guest.wait_event("ssh.refused", 10)?;
+    guest.wait_event("ssh.refused", BOOT)?;
     let mut command = client.command(
         &[
             "-o",
@@ -132,21 +132,21 @@ fn sftp_lists_puts_and_gets() -> Result<()> {
 fn a_terminal_has_job_control_a_size_and_signals() -> Result<()> {
     let (guest, client) = rescue("pty")?;
     let mut session = client.converse(&[])?;
-    session.expect("~#", 30)?;
+    session.expect("~#", BOOT)?;
     session.send("tty; stty size\n")?;
-    session.expect("/dev/pts/", 30)?;
-    session.expect("43 132", 30)?;
+    session.expect("/dev/pts/", BOOT)?;
+    session.expect("43 132", BOOT)?;
     // The line is echoed too; only the shell makes one word of it.
     session.send("echo sleep''ing; sleep 1000\n")?;
-    session.expect("sleeping", 30)?;
+    session.expect("sleeping", BOOT)?;
     session.send("\u{3}")?;
     session.send("echo in''terrupted $?\n")?;
-    session.expect("interrupted 130", 30)?;
+    session.expect("interrupted 130", BOOT)?;
     session.send("sleep 1000 &\njobs; kill %1; echo jobs''-$?\n")?;
-    session.expect("jobs-0", 30)?;
+    session.expect("jobs-0", BOOT)?;
     session.send("exit 5\n")?;
     ensure!(
-        session.end(30)? == 5,
+        session.end(BOOT)? == 5,
         "the shell's exit status was lost: {}",
         session.heard()
     );
@@ -180,7 +180,7 @@ fn a_guest_with_256_megabytes_reaches_ssh_and_its_processes_take_less_than_20() 
 fn the_fingerprint_on_the_console_is_the_one_the_client_sees() -> Result<()> {
     let (mut guest, _) = rescue("fingerprint")?;
     let told = guest
-        .wait_event("ssh.listening", 5)?
+        .wait_event("ssh.listening", BOOT)?
         .str("fingerprint")
         .to_owned();
     let known = guest.dir().join("known_hosts.rescue");
@@ -189,7 +189,7 @@ fn the_fingerprint_on_the_console_is_the_one_the_client_sees() -> Result<()> {
         !told.is_empty() && seen.contains(&told),
         "told {told}, seen {seen}"
     );
-    guest.wait_console(&told, 5)?;
+    guest.wait_console(&told, BOOT)?;
     guest.passed()
 }
 

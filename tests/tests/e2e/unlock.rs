@@ -11,8 +11,8 @@ use lifeboot_tests::guest::{Board, Client, Conversation, Disk, Guest, Peer};
 const PROMPT: &str = "assphrase";
 
 fn answer(conversation: &mut Conversation, passphrase: &str) -> Result<()> {
-    conversation.expect(PROMPT, 60)?;
-    conversation.expect(":", 10)?;
+    conversation.expect(PROMPT, BOOT)?;
+    conversation.expect(":", BOOT)?;
     conversation.send(&format!("{passphrase}\n"))
 }
 
@@ -36,7 +36,7 @@ fn a_damaged_encrypted_disk_is_unlocked_repaired_and_read_by_ssh() -> Result<()>
     let (guest, client) = with_locked_disk("right passphrase", &disks, Damage::Repairable)?;
     let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
     answer(&mut conversation, PASSPHRASE)?;
-    ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
+    ensure!(conversation.end(BOOT)? == 0, "{}", conversation.heard());
     ensure!(
         !conversation.heard().contains(PASSPHRASE),
         "the passphrase was echoed"
@@ -71,7 +71,7 @@ fn a_wrong_passphrase_is_said_to_be_wrong_and_asked_again() -> Result<()> {
     let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
     answer(&mut conversation, "wrong horse")?;
     answer(&mut conversation, PASSPHRASE)?;
-    ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
+    ensure!(conversation.end(BOOT)? == 0, "{}", conversation.heard());
     ensure!(!opened(&client)?.is_empty(), "nothing is open");
     guest.passed()
 }
@@ -82,9 +82,9 @@ fn only_wrong_passphrases_open_nothing() -> Result<()> {
     let (guest, client) = with_locked_disk("only wrong passphrases", &disks, Damage::None)?;
     let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
     answer(&mut conversation, "wrong horse")?;
-    conversation.expect(PROMPT, 60)?;
+    conversation.expect(PROMPT, BOOT)?;
     conversation.send("\u{3}")?;
-    ensure!(conversation.end(60)? != 0, "{}", conversation.heard());
+    ensure!(conversation.end(BOOT)? != 0, "{}", conversation.heard());
     ensure!(opened(&client)?.is_empty(), "{} is open", opened(&client)?);
     guest.passed()
 }
@@ -130,9 +130,9 @@ fn the_passphrase_can_be_given_at_the_console() -> Result<()> {
         .boot()?;
     guest.wait_event("mount.waiting", BOOT)?;
     // What is typed before the question is thrown away, as it should be.
-    guest.wait_console("Passphrase for /dev/vda", 30)?;
+    guest.wait_console("Passphrase for /dev/vda", BOOT)?;
     guest.type_on_console(&format!("{PASSPHRASE}\n"))?;
-    guest.wait_event("mount.unlocked", 60)?;
+    guest.wait_event("mount.unlocked", BOOT)?;
     crate::full_os::wait_for_multi_user(&mut guest, "ext4")?;
     guest.passed()
 }
@@ -179,7 +179,7 @@ fn a_luks1_volume_is_opened_by_its_passphrase_only_as_a_luks2_volume_is() -> Res
     let mut conversation = client.converse(&["rescue", "unlock", "/dev/vda"])?;
     answer(&mut conversation, "wrong horse")?;
     answer(&mut conversation, PASSPHRASE)?;
-    ensure!(conversation.end(60)? == 0, "{}", conversation.heard());
+    ensure!(conversation.end(BOOT)? == 0, "{}", conversation.heard());
     let device = format!("/dev/mapper/{}", opened(&client)?);
     let read = format!("mount {device} /mnt && cat /mnt/{LETTER} && umount /mnt");
     let text = client.run(&[&read])?.success()?.text();

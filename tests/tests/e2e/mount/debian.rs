@@ -1,7 +1,7 @@
 //! A real Debian on LUKS2, entered and changed with its own tools.
 
 use super::{logged_in, mounted};
-use crate::world::pc;
+use crate::world::{FULL_BOOT, pc};
 use anyhow::{Result, ensure};
 use lifeboot_tests::artefacts::debian_os;
 use lifeboot_tests::fixtures::disk::{self, PASSPHRASE};
@@ -23,16 +23,16 @@ fn a_debian_on_luks_is_unlocked_entered_and_its_own_tools_work_in_it() -> Result
         locked.errors()
     );
     let mut session = client.converse(&["rescue", "chroot"])?;
-    session.expect("assphrase for /dev/vda:", 60)?;
+    session.expect("assphrase for /dev/vda:", FULL_BOOT)?;
     session.send(&format!("{PASSPHRASE}\n"))?;
-    session.expect("Debian GNU/Linux 13 (trixie)", 90)?;
-    session.expect("(rescue)root@", 60)?;
+    session.expect("Debian GNU/Linux 13 (trixie)", FULL_BOOT)?;
+    session.expect("(rescue)root@", FULL_BOOT)?;
     session.send("echo root:secret | chpasswd && passwd -S root | cut -c1-6\n")?;
-    session.expect("root P", 60)?;
+    session.expect("root P", FULL_BOOT)?;
     session.send("dpkg --configure -a; apt-get -qq -f install; echo apt ended with $?\n")?;
-    session.expect("apt ended with 0", 120)?;
+    session.expect("apt ended with 0", FULL_BOOT)?;
     session.send("cat /etc/resolv.conf; mount | grep -c /; exit 3\n")?;
-    ensure!(session.end(60)? == 3, "{}", session.heard());
+    ensure!(session.end(FULL_BOOT)? == 3, "{}", session.heard());
     ensure!(
         mounted(&client, "/mnt")?.is_empty(),
         "{:?}",
