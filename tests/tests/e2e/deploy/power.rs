@@ -1,7 +1,9 @@
 //! The power fails in the middle.
 
 use super::{MIB, URL, World, landed};
+use crate::world::BOOT;
 use anyhow::{Context, Result, ensure};
+use lifeboot_tests::deadline::Deadline;
 use lifeboot_tests::fault_server::Fault;
 use lifeboot_tests::process::may_fail;
 use std::fs;
@@ -30,7 +32,11 @@ fn look(world: &World, old: &[u8]) -> Result<Found> {
     Ok(Found::Whole)
 }
 
-/// Deploys and cuts the power after `share` of the time a whole one takes.
+/// How much of the time the bytes take that come from the server; the rest is what follows when all have come.
+const FETCHING: f64 = 0.8;
+
+/// Deploys and cuts the power after `share` of it, by what the server has sent: this machine may be slower than it was when `whole` was
+/// measured.
 fn cut(world: &World, old: &[u8], whole: Duration, share: f64) -> Result<Found> {
     fs::write(&world.disk, old).context("disk")?;
     let (mut guest, client) = world.boot("power cut")?;
@@ -40,8 +46,14 @@ fn cut(world: &World, old: &[u8], whole: Duration, share: f64) -> Result<Found> 
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    let before = world.server.stats(URL).body_bytes;
+    let length = fs::metadata(&world.packed).context("image")?.len();
+    let most = (length as f64 * (share / FETCHING).min(1.0)) as u64;
     let mut running = command.spawn().context("could not run: ssh")?;
-    std::thread::sleep(whole.mul_f64(share));
+    Deadline::after(BOOT).wait_for("bytes before the cut", || {
+        Ok((world.server.stats(URL).body_bytes - before >= most).then_some(()))
+    })?;
+    std::thread::sleep(whole.mul_f64((share - FETCHING).max(0.0)));
     guest.cut_power()?;
     // It has lost its peer and would notice only after a while.
     may_fail("ending ssh", running.kill());
