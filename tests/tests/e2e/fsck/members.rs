@@ -38,10 +38,11 @@ fn make_mirror(client: &Client) -> Result<()> {
     run(client, &script).map(drop)
 }
 
-/// One half is taken out, and the other goes on: written to, stopped, and found by the next boot.
+/// One half is taken out, which is refused until the kernel has let go of it, and the other goes on: written to, stopped, and found by the next boot.
 fn lose_a_half(client: &Client) -> Result<()> {
     let script =
-        "(mdadm /dev/md/pair --fail /dev/vdb; mdadm /dev/md/pair --remove /dev/vdb; mount /dev/md/pair /mnt
+        "(mdadm /dev/md/pair --fail /dev/vdb
+                   n=0; until mdadm /dev/md/pair --remove /dev/vdb; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.3; done; mount /dev/md/pair /mnt
                    touch /mnt/later; umount /mnt; sleep 1; mdadm --stop /dev/md/pair) >/dev/null 2>&1";
     run(client, script).map(drop)
 }
