@@ -52,6 +52,8 @@ pub struct Tftp {
     pub block_size: u32,
     /// Whether the boot loader lies in an EEPROM, and newer ones carry larger files and other prefixes.
     pub updatable: bool,
+    /// The same for boot.img, where the oldest do not ask for it: all that they do ask for keeps their limit, however new others are.
+    pub boot_img_block_size: Option<u32>,
     /// Files asked for before the boot loader knows a prefix, each with its reason.
     #[serde(default)]
     pub at_root: Reasons,

@@ -118,12 +118,17 @@ fn linked(out: &Path, first: &str, name: &str, data: &[u8]) -> Result<Written> {
 }
 
 fn check(board: &Tftp, day: Option<&str>, name: &str, size: usize) -> Result<()> {
+    let (oldest, updatable) = match board.boot_img_block_size {
+        Some(block) if name == boot_img::NAME => (block, board.updatable),
+        Some(_) => (board.block_size, false),
+        None => (board.block_size, board.updatable),
+    };
     let newest = |day: &str| BOOTLOADERS.iter().rev().find(|(since, _)| *since <= day);
-    let known = day.filter(|_| board.updatable).and_then(newest);
+    let known = day.filter(|_| updatable).and_then(newest);
     let block = match known {
         Some((_, None)) => return Ok(()),
-        Some((_, Some(block))) => (*block).max(board.block_size),
-        None => board.block_size,
+        Some((_, Some(block))) => (*block).max(oldest),
+        None => oldest,
     };
     // The last block is short, and an empty one follows a full one.
     let limit = BLOCKS * block as usize - 1;
@@ -134,7 +139,7 @@ fn check(board: &Tftp, day: Option<&str>, name: &str, size: usize) -> Result<()>
     let way_out = match BOOTLOADERS
         .iter()
         .find(|(_, block)| carries(block))
-        .filter(|_| board.updatable)
+        .filter(|_| updatable)
     {
         Some((since, Some(block))) => {
             format!(
@@ -153,11 +158,13 @@ fn check(board: &Tftp, day: Option<&str>, name: &str, size: usize) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::Board;
 
     fn board(block_size: u32, updatable: bool) -> Tftp {
         Tftp {
             block_size,
             updatable,
+            boot_img_block_size: None,
             at_root: Default::default(),
         }
     }
@@ -201,6 +208,35 @@ mod tests {
                 .unwrap()
                 .ends_with("no newer boot loader changes that")
         );
+    }
+
+    #[test]
+    fn on_the_board_for_all_a_pi_3_limits_what_it_asks_for_and_nothing_else() {
+        let pi = Board::load("pi", None).unwrap().tftp.unwrap();
+        let refused = |day, name, size| {
+            let refused = check(&pi, day, name, size).err();
+            refused.map(|error| error.to_string())
+        };
+        // What Debian's kernel and the default features come to, and what a Pi 4 of 2021 takes at most.
+        for size in [35_237_888, 67_107_839] {
+            assert_eq!(refused(None, "boot.img", size), None);
+            for day in [None, Some("2022-10-03"), Some("2025-09-23")] {
+                let text = refused(day, "kernel8.img", size).unwrap();
+                assert!(
+                    text.contains("over the 33553919 of 65535 blocks of 512; no newer"),
+                    "{text}"
+                );
+            }
+        }
+        assert_eq!(refused(None, "kernel8.img", 33_553_919), None);
+        let text = refused(None, "boot.img", 67_107_840).unwrap();
+        assert!(
+            text.ends_with("say --bootloader 2022-10-03 where all are that new"),
+            "{text}"
+        );
+        assert_eq!(refused(Some("2022-10-03"), "boot.img", 67_107_840), None);
+        let pi3 = Board::load("pi3", None).unwrap().tftp.unwrap();
+        assert!(check(&pi3, None, "boot.img", 35_237_888).is_err());
     }
 
     #[test]
