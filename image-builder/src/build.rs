@@ -111,7 +111,7 @@ pub struct Arguments {
     /// take kernel and programs from packages of this suite of Debian, which is what is done when no source is named
     #[argh(option, arg_name = "suite")]
     from_debian: Option<String>,
-    /// words for the kernel command line, in outputs that carry one, behind the board's consoles
+    /// words for the kernel command line, behind the board's consoles, for --uki and the files of a Raspberry Pi's boot loader
     #[argh(option, arg_name = "words")]
     cmdline: Option<String>,
     /// private key that signs boot.img for HTTP boot and secure boot, RSA of 2048 bits, PEM

@@ -11,7 +11,7 @@ pub mod uki;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lifeboot_contract::image::ImageInfo;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -61,10 +61,16 @@ pub struct Wanted {
 impl Wanted {
     /// What the recipe and the flags ask for; contradictions are refused before anything is built.
     pub fn of(recipe: &Recipe, board: &Board) -> Result<Self> {
-        Ok(Self {
+        let wanted = Self {
             boot_files: boot_files::Options::of(recipe, board)?,
             uki: uki::Options::of(recipe, board)?,
-        })
+        };
+        ensure!(
+            recipe.cmdline.is_none() || wanted.boot_files.is_some() || wanted.uki.is_some(),
+            "--cmdline: no output of this build carries a command line; --uki makes one that does, --config bakes boot parameters into \
+             the image, and run --append adds words in QEMU"
+        );
+        Ok(wanted)
     }
 }
 

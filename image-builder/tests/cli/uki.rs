@@ -161,6 +161,22 @@ fn a_board_that_gets_its_device_tree_from_another_boot_loader_is_refused() {
 }
 
 #[test]
+fn a_command_line_that_no_output_carries_is_refused() {
+    let system = system();
+    let cmdline = ["--cmdline", "lifeboot.hostname=attic"];
+    let why = "image-builder: --cmdline: no output of this build carries a command line; --uki makes one";
+    refused(&system.build(&cmdline), why);
+    system.file("recipe.toml", b"cmdline = \"quiet\"\n");
+    let recipe = system.path("recipe.toml").display().to_string();
+    refused(&system.build(&["--recipe", &recipe]), why);
+    assert!(!system.path("out").exists());
+    // The same where one does: a Raspberry Pi's boot loader always has cmdline.txt.
+    assert_eq!(system.build(&[&cmdline[..], &["--uki"]].concat()).err, "");
+    let pi = crate::boot_img::system();
+    assert_eq!(crate::boot_img::build(&pi, &cmdline).err, "");
+}
+
+#[test]
 fn a_command_line_the_device_would_not_take_is_refused() {
     let system = system();
     let built = system.build(&["--cmdline", "lifeboot.verfy=off", "--uki"]);
