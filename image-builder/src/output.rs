@@ -9,6 +9,7 @@ mod tftp;
 pub mod uki;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -176,6 +177,34 @@ impl Written {
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let fresh = path.with_file_name(format!(".{name}.new"));
-    fs::write(&fresh, bytes).with_context(|| fresh.display().to_string())?;
-    fs::rename(&fresh, path).with_context(|| path.display().to_string())
+    let written = fs::write(&fresh, bytes).with_context(|| fresh.display().to_string());
+    let replaced =
+        written.and_then(|()| fs::rename(&fresh, path).with_context(|| path.display().to_string()));
+    if replaced.is_err()
+        && let Err(error) = fs::remove_file(&fresh)
+        && error.kind() != ErrorKind::NotFound
+    {
+        eprintln!("{}: {error}", fresh.display());
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_could_not_be_replaced_leaves_nothing_beside_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("kernel");
+        let count = || fs::read_dir(place.path()).unwrap().count();
+        replace_file(&path, b"one").unwrap();
+        replace_file(&path, b"two").unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), count()), (&b"two"[..], 1));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = replace_file(&path, b"three").unwrap_err();
+        assert!(error.to_string().ends_with("/kernel"), "{error:#}");
+        assert_eq!(count(), 1);
+    }
 }

@@ -10,6 +10,7 @@ mod kernel_modules;
 mod names;
 pub mod node;
 mod pack;
+mod scratch;
 mod source;
 
 use std::fs::{self, File};
@@ -27,6 +28,7 @@ use crate::tarball;
 use crate::tree::Tree;
 use adapt::{Adapt, Choice, Kernel, Wishes};
 use pack::{Compressor, Packer};
+use scratch::Scratch;
 use source::Owner;
 
 /// make an OS image, a squashfs, from a disk image, a tarball or a directory
@@ -124,11 +126,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !size.is_power_of_two() || !(4096..=1 << 20).contains(&size) {
         bail!("block size {size}: must be a power of two from 4096 to 1048576");
     }
-    let parent = image.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let fresh = tempfile::Builder::new()
-        .prefix(".squashfs-")
-        .tempdir_in(parent.unwrap_or(Path::new(".")))
-        .with_context(|| image.display().to_string())?;
+    let fresh = Scratch::beside(&image)?;
     let wishes = wishes(arguments, release, fresh.path())?;
     let key = arguments
         .sign
