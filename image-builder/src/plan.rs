@@ -21,7 +21,7 @@ use crate::device_tree::DeviceTree;
     example = "image-builder plan --board pi4 --device-tree bcm2711-rpi-4-b.dtb --cmdline 'root=http://192.168.1.2/os.squashfs'",
     note = "A device tree from the kernel's package names the model; a serial number is only in the one that firmware hands over, \
             /sys/firmware/fdt of a running board. The plan is JSON on standard output; words that were not taken are named on standard error. The exit code is 1 when \
-            the device would not boot any root."
+            the device would refuse to boot the roots that are named. That none is named is no error, and is said there too: such a device stays in rescue."
 )]
 pub struct Arguments {
     /// boot parameters baked into the image, TOML
@@ -77,10 +77,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for note in &plan.notes {
         eprintln!("{}: {}", note.key, note.what);
     }
-    match plan.refusal {
-        Some(refusal) => bail!("{refusal}"),
-        None => Ok(()),
+    if let Some(refusal) = plan.refusal {
+        bail!("{refusal}");
     }
+    if plan.roots.is_empty() {
+        eprintln!("no root= names a root: the device boots none and stays in rescue");
+    }
+    Ok(())
 }
 
 /// What the device would find out about itself; what is given by word wins.

@@ -134,3 +134,28 @@ fn a_plan_says_what_would_be_booted_and_what_was_not_taken() {
     let odd = image_builder(&["plan", "lifeboot.nonsense=1"]);
     assert!(odd.err.contains("lifeboot.nonsense"), "{}", odd.err);
 }
+
+#[test]
+fn a_plan_without_a_root_is_told_from_one_that_is_refused() {
+    for (words, code, err) in [
+        ("ip=dhcp root=http://10.0.2.2/os.squashfs", 0, ""),
+        (
+            "ip=dhcp",
+            0,
+            "no root= names a root: the device boots none and stays in rescue\n",
+        ),
+        (
+            "ip=dhcp root=http://10.0.2.2/a rw lifeboot.overlay=none",
+            1,
+            "lifeboot.overlay: ",
+        ),
+    ] {
+        let plan = image_builder(&["plan", words]);
+        assert_eq!(plan.code, code, "{words}: {}", plan.err);
+        assert!(
+            plan.err.starts_with(err) && plan.err.is_empty() == err.is_empty(),
+            "{words}: {}",
+            plan.err
+        );
+    }
+}
