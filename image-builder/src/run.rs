@@ -86,10 +86,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let manifest: Manifest = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     let board = Board::load(&manifest.image.board, arguments.kernel_config.as_deref())?;
-    let qemu = board
-        .qemu
-        .as_ref()
-        .with_context(|| format!("QEMU has no model of {}", board.name))?;
+    let qemu = board.qemu.as_ref().with_context(|| {
+        format!(
+            "{0}: 'run' cannot start it, {0}.toml has no table [qemu]",
+            board.name
+        )
+    })?;
     let accelerator = accelerator(arguments, qemu, &manifest.image.arch)?;
     let port = match arguments.port {
         Some(port) => port,
