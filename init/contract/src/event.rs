@@ -181,7 +181,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Every event name, with the fields it carries. `docs/events.md` is made from this table.
-pub const NAMES: [(&str, &str); 77] = [
+pub const NAMES: [(&str, &str); 78] = [
     ("init.start", "PID 1 runs: version, kernel, board"),
     (
         "init.sentinel",
@@ -284,6 +284,10 @@ pub const NAMES: [(&str, &str); 77] = [
     ),
     ("boot.ready", "root, init: the real system can be executed"),
     ("boot.held", "holds (count), who (list)"),
+    (
+        "boot.unmounted",
+        "what stood ready was unmounted by somebody and is mounted again: root",
+    ),
     ("boot.deadline", "lifeboot.deadline passed: seconds"),
     ("handover.start", "init, root"),
     ("handover.failed", "what, next_try_ms"),

@@ -194,6 +194,16 @@ pub(super) fn unmount_disks(kept: &[&str]) {
     }
 }
 
+/// Whether something is mounted at exactly this place; also when the kernel does not say.
+pub(super) fn is_mounted(place: &str) -> bool {
+    fs::read_to_string("/proc/mounts").map_or(true, |table| has(&table, place))
+}
+
+fn has(table: &str, place: &str) -> bool {
+    let target = |line: &str| Some(unescaped(line.split(' ').nth(1)?));
+    table.lines().filter_map(target).any(|target| target == place)
+}
+
 /// Places of /proc/mounts where a disk or an overlay is mounted, or something inside one, in the order of mounting.
 fn of_disks(table: &str, kept: &[&str]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -254,6 +264,12 @@ tmpfs /mnt2 tmpfs rw 0 0
             "/my disk",
         ];
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_place_is_mounted_or_only_lies_in_a_mount() {
+        assert!(has(TABLE, "/sysroot") && has(TABLE, "/my disk"));
+        assert!(!has(TABLE, "/sysroot/boot") && !has(TABLE, "/my"));
     }
 
     #[test]

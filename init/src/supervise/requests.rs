@@ -5,7 +5,7 @@ use super::clients::Client;
 use super::{Ending, GRACE_MS, Init};
 use crate::report::now_ms;
 use lifeboot_contract::control::{Order, Reply, Report, Request};
-use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::event::{Event, Level, Stage};
 use lifeboot_contract::plan::{Hold, OnFailure, Source};
 use lifeboot_contract::status::{Phase, Status};
 
@@ -199,6 +199,19 @@ impl Init {
                 }
             }
         }
+    }
+
+    /// Somebody has unmounted what stood ready, to check it, say.
+    pub(super) fn mount_again(&mut self) {
+        let Some(root) = self.ready.take() else { return };
+        let event = Event::new(now_ms(), Level::Info, "boot.unmounted").with("root", root.source.as_str());
+        let text = format!(
+            "{} is not mounted at {} any more: it is mounted again",
+            root.source, root.path
+        );
+        self.record(event.text(text));
+        self.status.phase = Phase::Booting { stage: Stage::Mount };
+        self.order(Order::GoOn);
     }
 
     pub(super) fn say_held(&mut self) {

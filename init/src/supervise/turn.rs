@@ -2,7 +2,7 @@
 
 use super::children::{Child, Kind};
 use super::clients::Client;
-use super::{Ending, GRACE_MS, Init};
+use super::{Ending, GRACE_MS, Init, mounts};
 use crate::report::{chain, now_ms};
 use crate::sys::watchdog::Watchdog;
 use lifeboot_contract::control::Reply;
@@ -217,9 +217,16 @@ impl Init {
     /// Whether it is time to end.
     fn decide(&mut self) {
         let now = now_ms();
-        if self.due.is_none() && self.ready.is_some() && !self.is_held() {
-            let grace = if self.go_on { GRACE_MS } else { 0 };
-            self.due = Some((now + grace, Ending::Handover));
+        if self.due.is_none()
+            && !self.is_held()
+            && let Some(root) = &self.ready
+        {
+            if mounts::is_mounted(&root.path) {
+                let grace = if self.go_on { GRACE_MS } else { 0 };
+                self.due = Some((now + grace, Ending::Handover));
+            } else {
+                self.mount_again();
+            }
         }
         self.hurry_sshd(now);
         if self.deadline_ms.is_some_and(|deadline| deadline <= now) {

@@ -53,6 +53,35 @@ fn a_root_that_is_mounted_for_repair_is_not_booted_until_it_is_unmounted() -> Re
 }
 
 #[test]
+fn a_root_that_stands_ready_is_a_system_like_another_and_is_mounted_again_after_a_check() -> Result<()> {
+    let disks = Disks::new("ready-root")?;
+    let path = SYSTEM.ext4(&disks, "root.img")?;
+    let builder = pc("ready root").disk(Disk::raw(path)).word("ro");
+    let builder = builder.word(format!("root=UUID={UUID}"));
+    let (mut guest, client) = logged_in(builder.word("lifeboot.hold=always"))?;
+    guest.wait_event("boot.held", FULL_BOOT)?;
+    let told = |command: &str| client.run(&[command]);
+    ensure!(told("rescue mount --list")?.success()?.text().contains("Test 1"));
+    // A file system is writable wherever it is mounted or nowhere.
+    let refused = told("rescue mount 2>&1")?.text();
+    ensure!(refused.contains("mount -o remount,rw /sysroot"), "{refused}");
+    told("mount -o remount,rw /sysroot && rescue mount && touch /mnt/root/written && rescue umount")?
+        .success()?;
+    let checked = told("rescue fsck /dev/vda")?.text();
+    ensure!(checked.contains("'umount /sysroot' first"), "{checked}");
+    told("umount /sysroot && rescue fsck /dev/vda")?.success()?;
+    ensure!(
+        !guest.has_event("boot.unmounted")?,
+        "it was mounted under the check"
+    );
+    drop(client.run(&["rescue", "boot"])?);
+    guest.wait_event("boot.unmounted", FULL_BOOT)?;
+    guest.wait_event("handover.start", FULL_BOOT)?;
+    ensure!(!guest.has_event("handover.failed")?, "it was not there");
+    guest.passed()
+}
+
+#[test]
 #[ignore = "make test-all"]
 fn the_handover_unmounts_what_people_have_mounted() -> Result<()> {
     let disks = Disks::new("handover")?;

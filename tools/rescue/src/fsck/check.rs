@@ -12,6 +12,7 @@ use crate::interrupts::Interrupts;
 use crate::tool;
 use crate::work::{self, Purpose};
 use anyhow::Context as _;
+use lifeboot_init::stage::mount::SYSROOT;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::File;
@@ -35,6 +36,10 @@ pub fn check(disk: &Disk, all: &[Disk], wish: &Wish, interrupts: &Interrupts) ->
             "[SWAP]" => say(
                 Outcome::Nothing,
                 "used as swap, on which there is nothing to check",
+            ),
+            SYSROOT => say(
+                Outcome::Mounted,
+                "ready to be started at /sysroot, not checked; 'umount /sysroot' first, the boot mounts it again when it goes on",
             ),
             _ => say(
                 Outcome::Mounted,

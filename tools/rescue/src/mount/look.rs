@@ -23,10 +23,9 @@ pub fn can_hold_a_system(disk: &Disk) -> bool {
     disk.fs.as_deref().is_some_and(|fs| ROOTS.contains(&fs)) && !is_read_back(disk)
 }
 
-/// What the rescue system itself runs from.
+/// What a fetched or copied system is put together from. A root of its own, ready at /sysroot, is a system like another.
 fn is_read_back(disk: &Disk) -> bool {
-    let own = ["/sysroot", "/run/lifeboot/lower"];
-    disk.mounted.iter().any(|point| own.contains(&point.as_str()))
+    disk.mounted.iter().any(|point| point == "/run/lifeboot/lower")
 }
 
 /// The root directory of the file system on `disk`; of btrfs the top, whichever subvolume is the default.

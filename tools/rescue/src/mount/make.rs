@@ -4,8 +4,8 @@ use super::attach::{self, Refused, Root, Wanted};
 use super::options::Options;
 use super::plan::{LeftOut, Plan, Step, What};
 use super::state::{By, Held, Placed};
-use super::table;
-use anyhow::{Context as _, bail};
+use super::table::{self, Mounted};
+use anyhow::{Context as _, anyhow, bail};
 use lifeboot_init::block::{Writes, writes};
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -183,7 +183,7 @@ fn hang(root: &Root, step: &Step, notes: &mut Vec<String>) -> anyhow::Result<(Pa
         What::Directory { .. } => root.find(&step.target),
     };
     let place = place.map_err(|_| {
-        anyhow::anyhow!(
+        anyhow!(
             "there is no directory {} in it",
             super::os_release::tame(&step.target)
         )
@@ -244,12 +244,30 @@ fn mount_device(
             Err(refused) => {
                 let more = drop_refused(&mut options, &refused);
                 if more.is_empty() {
-                    bail!(refused);
+                    let mounts = table::read().unwrap_or_default();
+                    let beside = beside(&mounts, device, options.read_only);
+                    return Err(beside.unwrap_or_else(|| anyhow::Error::from(refused)));
                 }
                 dropped.extend(more);
                 why.get_or_insert(refused);
             }
         }
+    }
+}
+
+/// What the kernel means when it calls a device busy: a file system is writable wherever it is mounted, or nowhere.
+fn beside(mounts: &[Mounted], device: &str, read_only: bool) -> Option<anyhow::Error> {
+    let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let of_device =
+        |mount: &&Mounted| mount.source.starts_with("/dev/") && real(&mount.source) == real(device);
+    let other = mounts.iter().find(of_device)?;
+    let at = other.target.display();
+    match (read_only, other.read_only) {
+        (false, true) => Some(anyhow!(
+            "it is mounted read-only at {at} already; --read-only, or 'mount -o remount,rw {at}' first"
+        )),
+        (true, false) => Some(anyhow!("it is mounted for writing at {at} already")),
+        _ => None,
     }
 }
 
@@ -317,6 +335,32 @@ fn has_errors(superblock: &[u8; 1024]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_system_is_writable_wherever_it_is_mounted_or_nowhere() {
+        let mount = |read_only| Mounted {
+            id: 1,
+            target: "/sysroot".into(),
+            root: "/".into(),
+            fs: "ext4".into(),
+            source: "/dev/nowhere1".into(),
+            read_only,
+        };
+        let why =
+            |there, wanted, device| beside(&[mount(there)], device, wanted).map(|error| error.to_string());
+        let first = why(true, false, "/dev/nowhere1").unwrap();
+        assert!(
+            first.contains("read-only at /sysroot") && first.contains("remount,rw /sysroot"),
+            "{first}"
+        );
+        assert!(
+            why(false, true, "/dev/nowhere1")
+                .unwrap()
+                .contains("for writing at /sysroot")
+        );
+        assert_eq!(why(true, true, "/dev/nowhere1"), None);
+        assert_eq!(why(true, false, "/dev/nowhere2"), None);
+    }
 
     #[test]
     fn errors_noted_in_a_superblock_are_seen() {
