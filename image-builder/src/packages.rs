@@ -31,6 +31,19 @@ const DESCRIBE: &str = r#"for deb in "$1"/var/cache/apt/archives/*.deb; do
         sed 's/^[0-9a-f]\{32\}  / /;s/^\// /'
 done"#;
 
+/// How lines begin in which mmdebstrap and apt say that something goes on.
+const PROGRESS: [&str; 9] = [
+    "I: ",
+    "W: running chrootless mode as root",
+    "Get:",
+    "Hit:",
+    "Ign:",
+    "Fetched ",
+    "Reading ",
+    "Building ",
+    "Need to get ",
+];
+
 /// What is to be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -123,8 +136,8 @@ impl Request {
             self.suite
         );
         fs::create_dir(into).with_context(|| into.display().to_string())?;
-        let complaints = into.join("mmdebstrap.log");
-        let log = fs::File::create(&complaints).with_context(|| complaints.display().to_string())?;
+        let log_path = into.join("mmdebstrap.log");
+        let log = fs::File::create(&log_path).with_context(|| log_path.display().to_string())?;
         let mut child = self.start(log)?;
         let components = if self.firmware.is_empty() {
             "main"
@@ -144,8 +157,8 @@ impl Request {
         let kept = keep(output, &into.join("root"));
         let status = child.wait().context("mmdebstrap")?;
         if !status.success() {
-            let text = fs::read_to_string(&complaints).unwrap_or_default();
-            bail!("mmdebstrap: {status}\n{}", last_lines(&text, 12));
+            let text = fs::read_to_string(&log_path).unwrap_or_default();
+            bail!("mmdebstrap: {status}\n{}", complaints(&text));
         }
         let names = kept?;
         if names.is_empty() {
@@ -153,7 +166,7 @@ impl Request {
         }
         let list = into.join("packages.json");
         fs::write(&list, serde_json::to_vec_pretty(&names)?).with_context(|| list.display().to_string())?;
-        fs::remove_file(&complaints).with_context(|| complaints.display().to_string())
+        fs::remove_file(&log_path).with_context(|| log_path.display().to_string())
     }
 
     /// `chrootless`, because nothing is mounted, entered or run: the same for root and for anybody else.
@@ -161,12 +174,8 @@ impl Request {
         let mut include: Vec<String> = self.packages.iter().chain(&self.firmware).cloned().collect();
         include.push(format!("{}/{}", self.kernel_package, self.kernel_suite));
         Command::new("mmdebstrap")
-            .args([
-                "--quiet",
-                "--mode=chrootless",
-                "--variant=extract",
-                "--format=tar",
-            ])
+            // Not --quiet: it keeps apt's reasons back too.
+            .args(["--mode=chrootless", "--variant=extract", "--format=tar"])
             .arg(format!("--architectures={}", self.arch.debian()))
             .arg(format!("--include={}", include.join(",")))
             .arg(format!("--extract-hook={{ {DESCRIBE}\n}} > \"$1/{NAMES}\""))
@@ -281,10 +290,12 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+/// The last of what mmdebstrap and apt wrote, without the lines in which they tell of progress.
+fn complaints(text: &str) -> String {
+    let progress = |line: &&str| !PROGRESS.iter().any(|start| line.starts_with(start));
+    let lines: Vec<&str> = text.lines().filter(progress).collect();
     lines
-        .get(lines.len().saturating_sub(count)..)
+        .get(lines.len().saturating_sub(12)..)
         .unwrap_or_default()
         .join("\n")
 }
@@ -347,5 +358,17 @@ mod tests {
         assert!(!wanted(Path::new("dev/null")));
         assert!(wanted(Path::new("usr/share/ca-certificates/mozilla/A.crt")));
         assert!(wanted(Path::new("usr/lib/modules/7/vmlinuz")));
+    }
+
+    #[test]
+    fn reasons_are_told_and_progress_is_not() {
+        let reason = "Err:1 http://127.0.0.1:9/debian trixie InRelease\n  Could not connect to 127.0.0.1:9\n\
+                      E: Some index files failed to download.\nE: mmdebstrap failed to run";
+        let progress = "I: running apt-get update...\nIgn:1 http://127.0.0.1:9/debian trixie InRelease\n";
+        let text = format!("{progress}{reason}\nI: removing tempdir /tmp/x...\n");
+        assert_eq!(complaints(&text), reason);
+        let text = format!("E: the first of thirteen\n{}", "E: again\n".repeat(12));
+        assert_eq!(complaints(&text), ["E: again"; 12].join("\n"));
+        assert_eq!(complaints(progress), "");
     }
 }
