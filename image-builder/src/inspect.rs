@@ -20,7 +20,9 @@ use crate::sign;
     name = "inspect",
     example = "image-builder inspect target/image/initramfs.cpio.zst",
     example = "image-builder inspect --key os.pub --kernel 7.2.12+deb13-arm64 debian.squashfs",
-    note = "The exit code is 1 when something is wrong: damage, a sentinel that does not fit, a bad signature, no init."
+    note = "The exit code is 1 when something is wrong: damage, a sentinel that does not fit, a bad signature, no init, no modules \
+            for the kernel of --kernel. Of a squashfs its tables are read and the data of its files is not: that every byte is as it \
+            was made is said by the signature alone, which wants --key."
 )]
 pub struct Arguments {
     /// print every entry: TYPE MODE SIZE PATH
@@ -104,6 +106,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .kernel
         .as_ref()
         .map(|release| findings.kernels.iter().any(|(known, _)| known == release));
+    if let (Some(false), Some(release)) = (findings.has_kernel, &arguments.kernel) {
+        findings.problems.push(format!("no modules for kernel {release}"));
+    }
     findings.signature = signature(file, arguments.key.as_deref())?;
     match &findings.signature {
         Some(Signature::Bad(why)) => findings.problems.push(format!("signature: {why}")),

@@ -107,6 +107,14 @@ fn a_tarball_keeps_owners_and_devices_and_inspect_finds_the_init() {
     ] {
         assert!(found.out.contains(line), "{line:?} in\n{}", found.out);
     }
+    let other = image_builder(&["inspect", "--kernel", "6.1", &place.text("os.squashfs")]);
+    let found = "asked kernel has no modules here\n";
+    assert!(other.code == 1 && other.out.contains(found), "{}", other.out);
+    assert!(
+        other.err.ends_with(": no modules for kernel 6.1\n"),
+        "{}",
+        other.err
+    );
     let long = program("unsquashfs", &["-lln", &place.text("os.squashfs")]);
     let null = long.out.lines().find(|line| line.ends_with("/dev/null")).unwrap();
     assert!(
@@ -296,4 +304,31 @@ fn a_source_is_not_replaced_by_its_image() {
     let made = squashfs(&place.path("os.tar"), &place.path("copy.tar"));
     assert_eq!(made.code, 0, "{}", made.err);
     assert!(fs::read(place.path("copy.tar")).unwrap().starts_with(b"hsqs"));
+}
+
+#[test]
+fn a_changed_byte_of_a_files_data_is_found_by_the_signature_and_by_nothing_else() {
+    let place = Place::new();
+    fs::write(place.path("os.tar"), place.tarball()).unwrap();
+    let (key, image) = (place.text("k"), place.text("os.squashfs"));
+    assert_eq!(image_builder(&["keygen", "--out", &key]).code, 0);
+    let sign = place.text("k.key");
+    let words = ["squashfs", "--sign", &sign, &place.text("os.tar"), &image];
+    assert_eq!(image_builder(&words).code, 0);
+    let public = place.text("k.pub");
+    let signed = |place: &Place| image_builder(&["inspect", "--key", &public, &place.text("os.squashfs")]);
+    assert_eq!(signed(&place).code, 0);
+    let mut bytes = fs::read(&image).unwrap();
+    // Data begins right behind the superblock.
+    bytes[110] ^= 1;
+    fs::write(&image, &bytes).unwrap();
+    let found = signed(&place);
+    assert!(
+        found.code == 1 && found.err.contains(": signature: "),
+        "{}",
+        found.err
+    );
+    assert_eq!(image_builder(&["inspect", &image]).code, 0);
+    let help = image_builder(&["inspect", "--help"]).out.replace("\n", " ");
+    assert!(help.contains("data of its files is not"), "{help}");
 }
