@@ -36,6 +36,9 @@ fn check(words: &str) -> Result<()> {
     {
         bail!("--cmdline: {odd:?} cannot be in a kernel command line");
     }
+    if !words.matches('"').count().is_multiple_of(2) {
+        bail!("--cmdline: a quotation mark is not closed");
+    }
     let plan = Plan::make(words, &Config::default(), Default::default(), "");
     if let Some(refusal) = plan.refusal {
         bail!("--cmdline: {refusal}");
@@ -88,10 +91,12 @@ mod tests {
             ("lifeboot.verfy=off", "lifeboot.verfy"),
             ("a\nb", "'\\n' cannot be in a kernel command line"),
             ("root=é", "cannot be in"),
+            ("rd.break=fetch a=\"b c", "a quotation mark is not closed"),
             (&"a".repeat(3000), "a kernel reads 2047"),
         ] {
             let error = of(&board.consoles, Some(words)).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+        of(&board.consoles, Some("a=\"b c\" quiet")).unwrap();
     }
 }
