@@ -24,6 +24,8 @@ const LABEL: &str = "BOOT";
 pub struct Image {
     bytes: Vec<u8>,
     signature: Option<String>,
+    /// Whether the board's boot loader has HTTP boot, and looks at a signature.
+    http: bool,
 }
 
 impl Image {
@@ -39,7 +41,12 @@ impl Image {
         let bytes = volume.write().context("boot.img")?.bytes()?;
         check_limit(built, board, files, bytes.len())?;
         let signature = sign(&bytes, built, options)?;
-        Ok(Self { bytes, signature })
+        let http = built.board.tftp.as_ref().is_none_or(|tftp| tftp.updatable);
+        Ok(Self {
+            bytes,
+            signature,
+            http,
+        })
     }
 
     /// The image itself.
@@ -61,10 +68,17 @@ impl Image {
         let mut written = vec![put(out, IMAGE, &self.bytes)?];
         match &self.signature {
             Some(text) => written.push(put(out, SIGNATURE, text.as_bytes())?),
+            None if !self.http => {}
             None => println!(
                 "{}: not signed, so there is no boot.sig and HTTP boot will not take it: sign with --boot-key or --boot-signer",
                 out.join(IMAGE).display()
             ),
+        }
+        if self.signature.is_some() && !self.http {
+            println!(
+                "{}: signed, but the board has no HTTP boot and its boot loader looks at no signature",
+                out.join(IMAGE).display()
+            );
         }
         Ok(written)
     }

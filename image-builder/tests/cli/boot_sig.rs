@@ -180,3 +180,28 @@ fn an_unsigned_build_says_so_and_takes_an_old_signature_away() {
     assert!(unsigned.out.contains("boot.img: not signed"), "{}", unsigned.out);
     assert!(!system.path("out/http/boot.sig").exists() && system.path("out/http/boot.img").exists());
 }
+
+#[test]
+fn a_board_without_http_boot_is_told_what_a_signature_is_worth() {
+    let system = system();
+    let key = key(&system, "2048");
+    for (updatable, wanted) in [("true", false), ("false", true)] {
+        let board =
+            include_str!("tiny-pi.toml").replace("updatable = true", &format!("updatable = {updatable}"));
+        system.file("config/tiny-pi.toml", board.as_bytes());
+        let signed = build(&system, &["--boot-key", &key]);
+        assert_eq!(
+            signed.out.contains("the board has no HTTP boot"),
+            wanted,
+            "{}",
+            signed.out
+        );
+        let unsigned = build(&system, &[]);
+        assert_eq!(
+            unsigned.out.contains("HTTP boot will not take it"),
+            !wanted,
+            "{}",
+            unsigned.out
+        );
+    }
+}
