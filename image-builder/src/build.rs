@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use lifeboot_contract::config::Config;
 use lifeboot_contract::image::{self, ImageInfo};
@@ -317,20 +317,7 @@ fn merged(arguments: &Arguments) -> Result<Recipe> {
 }
 
 fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
-    let usual = || PathBuf::from(format!("target/{}/device/rescue", board.arch.rust_target()));
-    let path = recipe.executable.clone().unwrap_or_else(usual);
-    let executable = fs::read(&path).with_context(|| path.display().to_string())?;
-    let wants = elf::wants(&executable, board.arch).with_context(|| path.display().to_string())?;
-    match wants {
-        None => bail!("{}: not an ELF executable", path.display()),
-        Some(wants) if wants.interpreter.is_some() => {
-            bail!(
-                "{}: not a static executable, there is no dynamic linker when it starts",
-                path.display()
-            )
-        }
-        Some(_) => {}
-    }
+    let executable = executable(recipe.executable.as_deref(), board)?;
     let mut trusted_keys = Vec::new();
     for path in &recipe.trusted_keys {
         let name = path
@@ -361,6 +348,20 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
         authorities,
         config: recipe.config.as_deref().map(checked_config).transpose()?,
     })
+}
+
+/// What becomes `/init`; the one that this workspace builds where none is named.
+fn executable(named: Option<&Path>, board: &Board) -> Result<Vec<u8>> {
+    if let Some(path) = named {
+        return elf::static_executable(path, board.arch);
+    }
+    let path = PathBuf::from(format!("target/{}/device/rescue", board.arch.rust_target()));
+    ensure!(
+        path.exists(),
+        "{}: not there; 'make images' builds it, --executable names another",
+        path.display()
+    );
+    elf::static_executable(&path, board.arch)
 }
 
 /// The configuration's text, after the device's own reading of it found nothing wrong.

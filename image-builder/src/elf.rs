@@ -2,6 +2,8 @@
 //! would look.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use object::Endianness;
@@ -26,6 +28,20 @@ pub struct Libraries<'a> {
     tree: &'a Tree,
     arch: Arch,
     found: BTreeMap<String, Vec<u8>>,
+}
+
+/// Reads a program that must start where there is nothing but itself.
+pub fn static_executable(path: &Path, arch: Arch) -> Result<Vec<u8>> {
+    let about = || path.display().to_string();
+    let bytes = fs::read(path).with_context(about)?;
+    match wants(&bytes, arch).with_context(about)? {
+        None => bail!("{}: not an ELF executable", about()),
+        Some(wants) if wants.interpreter.is_some() => bail!(
+            "{}: not a static executable, there is no dynamic linker when it starts",
+            about()
+        ),
+        Some(_) => Ok(bytes),
+    }
 }
 
 /// Reads the dynamic section of a 64-bit ELF file; `None` when the file is not ELF at all (a script).

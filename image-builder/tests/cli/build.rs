@@ -1,8 +1,6 @@
 //! `build`, from a made-up system.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use crate::support::{System, elf, golden, image_builder, module};
 
@@ -124,6 +122,35 @@ fn an_executable_that_would_not_start_is_refused() {
             .build(&[])
             .err
             .contains("built for another machine (ELF machine 183, wanted 62)")
+    );
+}
+
+#[test]
+fn an_executable_that_is_not_there_is_answered_with_how_it_is_made() {
+    let system = System::new();
+    let (config, out) = (system.path("config"), system.path("out"));
+    let (config, out) = (config.to_str().unwrap(), out.to_str().unwrap());
+    let usual = [
+        "build",
+        "--board",
+        "tiny",
+        "--kernel-config",
+        config,
+        "--features",
+        "core",
+        "--out",
+        out,
+    ];
+    // Run where this package is, which has no such directory.
+    let ran = image_builder(&usual);
+    let err = "image-builder: target/x86_64-unknown-linux-musl/device/rescue: not there; 'make images' builds it, --executable \
+               names another\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, err));
+    let ran = image_builder(&[&usual[..], &["--executable", "nowhere"]].concat());
+    assert!(
+        ran.code == 1 && ran.err.starts_with("image-builder: nowhere: No such file"),
+        "{}",
+        ran.err
     );
 }
 
@@ -320,68 +347,4 @@ fn usage_errors_exit_with_2_and_help_with_0() {
     let help = image_builder(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
     golden("help.txt", &help.out);
-}
-
-#[test]
-fn a_board_that_run_cannot_start_is_named_with_what_it_lacks() {
-    let system = System::new();
-    assert_eq!(system.build(&[]).code, 0);
-    let path = |name: &str| system.path(name).display().to_string();
-    let words = [
-        "run",
-        "--dry-run",
-        "--kernel-config",
-        &path("config"),
-        &path("out"),
-    ];
-    let ran = image_builder(&words);
-    let err = "image-builder: tiny: 'run' cannot start it, tiny.toml has no table [qemu]\n";
-    assert_eq!((ran.code, ran.err.as_str()), (1, err));
-    let qemu = "\n[qemu]\nprogram = \"qemu-none\"\nargs = []\nnetwork = \"n\"\ndisk = \"d\"\nmemory = 512\n";
-    let board = include_str!("tiny.toml").to_owned() + qemu;
-    system.file("config/tiny.toml", board.as_bytes());
-    let ran = image_builder(&words);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.starts_with("\"qemu-none\" "), "{}", ran.out);
-}
-
-#[test]
-fn packages_that_cannot_be_fetched_are_refused_with_apts_reason() {
-    let system = System::new();
-    // Silent where the real one is: asked to be quiet, it does not tell what apt says.
-    system.file(
-        "bin/mmdebstrap",
-        b"#!/bin/sh\ncase \"$*\" in *--quiet*) ;; *) echo '  Could not connect to 127.0.0.1:9' >&2; esac\n\
-          echo 'I: removing tempdir' >&2\necho 'E: mmdebstrap failed to run' >&2\ncat >/dev/null\nexit 25\n",
-    );
-    let program = system.path("bin/mmdebstrap");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = |name: &str| system.path(name).display().to_string();
-    let output = Command::new(env!("CARGO_BIN_EXE_image-builder"))
-        .args([
-            "build",
-            "--board",
-            "tiny",
-            "--features",
-            "core",
-            "--mirror",
-            "http://127.0.0.1:9",
-        ])
-        .args([
-            "--kernel-config",
-            &path("config"),
-            "--executable",
-            &path("rescue"),
-            "--out",
-            &path("out"),
-        ])
-        .env("PATH", format!("{}:/usr/bin:/bin", path("bin")))
-        .env("XDG_CACHE_HOME", path("cache"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let err = String::from_utf8(output.stderr).unwrap();
-    let expected = "\nimage-builder: mmdebstrap: exit status: 25\n  Could not connect to 127.0.0.1:9\nE: mmdebstrap failed to run\n";
-    assert!(err.ends_with(expected), "{err}");
-    assert!(!system.path("out").exists());
 }
