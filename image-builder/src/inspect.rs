@@ -3,6 +3,8 @@
 mod initramfs;
 mod squashfs;
 
+pub use squashfs::problems;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -23,6 +23,7 @@ use argh::FromArgs;
 
 use crate::board::Board;
 use crate::disk_image;
+use crate::inspect;
 use crate::sign;
 use crate::tarball;
 use crate::tree::Tree;
@@ -137,7 +138,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let unfinished = fresh.path().join("image");
     let notes = pack(arguments, &from, &wishes, compressor, &unfinished)?;
     let source = from.name();
-    for note in notes {
+    for note in notes.into_iter().chain(inspect::problems(&unfinished)) {
         eprintln!("{source}: {note}");
     }
     put_in_place(arguments, key.as_ref(), &unfinished, &image)
@@ -299,9 +300,9 @@ fn pack(
             Ok(notes)
         }
         // When the reader gave up, its reason is the one that counts, not the broken pipe.
-        (Err(sent), Err(why)) if is_broken_pipe(&sent) => Err(why),
+        (Err(sent), Err(why)) if is_broken_pipe(&sent) => Err(scratch::with_space(why, image)),
         (Err(sent), _) => Err(sent),
-        (Ok(_), Err(why)) => Err(why),
+        (Ok(_), Err(why)) => Err(scratch::with_space(why, image)),
     }
     .with_context(|| from.name())
 }

@@ -36,6 +36,14 @@ pub fn read(path: &Path) -> Result<(Findings, Vec<ListingEntry>)> {
     read.unwrap_or_else(|_| bail!("damaged: the squashfs library gave up"))
 }
 
+/// What is wrong with an image that was just made, as `inspect` would say.
+pub fn problems(path: &Path) -> Vec<String> {
+    match read(path) {
+        Ok((findings, _)) => findings.problems,
+        Err(error) => vec![format!("{error:#}")],
+    }
+}
+
 fn read_whole(path: &Path) -> Result<(Findings, Vec<ListingEntry>)> {
     let superblock = superblock(path)?;
     let mut findings = Findings {

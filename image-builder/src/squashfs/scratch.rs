@@ -15,6 +15,9 @@ const PREFIX: &str = ".lifeboot-squashfs-";
 /// Between being made and being locked it may look like a leftover.
 const YOUNG: Duration = Duration::from_secs(60);
 
+/// With fewer bytes than this free, space is what a write that failed has lacked: more than a block of a squashfs.
+const FULL: u64 = 2 << 20;
+
 /// Removed with all that is in it when dropped.
 #[derive(Debug)]
 pub struct Scratch {
@@ -70,6 +73,16 @@ fn remove_leftovers(parent: &Path, now: SystemTime) {
     }
 }
 
+/// An error of a program that writes here and does not say why it could not, with what is known of the space it had.
+pub fn with_space(error: anyhow::Error, file: &Path) -> anyhow::Error {
+    match rustix::fs::statvfs(file) {
+        Ok(space) if space.f_bavail.saturating_mul(space.f_frsize) < FULL => {
+            error.context("no space left on the device that the image is written to")
+        }
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -119,5 +132,18 @@ mod tests {
         remove_leftovers(place.path(), SystemTime::now() + YOUNG * 60 * 24 * 2);
         assert_eq!(names(&place), before);
         assert!(own.path().join("mine").exists());
+    }
+
+    #[test]
+    fn a_full_device_is_named_where_a_program_says_nothing_of_it() {
+        let told = |file: &Path| format!("{:#}", with_space(anyhow::anyhow!("I/O error."), file));
+        // A file system without any free block.
+        assert_eq!(
+            told(Path::new("/proc/version")),
+            "no space left on the device that the image is written to: I/O error."
+        );
+        let place = place(&["a"]);
+        assert_eq!(told(&place.path().join("a/image")), "I/O error.");
+        assert_eq!(told(&place.path().join("nothing")), "I/O error.");
     }
 }

@@ -143,6 +143,18 @@ fn a_directory_gives_the_same_bytes_and_keeps_hard_links() {
 }
 
 #[test]
+fn an_image_without_an_init_is_made_and_said() {
+    let place = Place::new();
+    fs::write(place.path("os.tar"), place.tarball()).unwrap();
+    let made = squashfs(&place.path("os.tar"), &place.path("image"));
+    assert!(made.code == 0 && !made.err.contains("no init"), "{}", made.err);
+    place.tree();
+    let made = squashfs(&place.path("tree"), &place.path("image"));
+    let said = format!("{}: no init, looked for /sbin/init ", place.text("tree"));
+    assert!(made.code == 0 && made.err.contains(&said), "{}", made.err);
+}
+
+#[test]
 fn a_tarball_that_is_cut_or_none_makes_no_image() {
     let place = Place::new();
     let whole = place.tarball();
