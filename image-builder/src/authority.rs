@@ -8,15 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use ct_codecs::{Base64, Decoder};
 
-use crate::recipe::public_text;
+use crate::public;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
 /// The certificates of a PEM file, one after the other.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let text = public_text(path)?;
-    certificates(&String::from_utf8_lossy(&text)).with_context(|| path.display().to_string())
+    certificates(&public::lossy(path)?).with_context(|| path.display().to_string())
 }
 
 fn certificates(text: &str) -> Result<Vec<u8>> {

@@ -1,14 +1,12 @@
 //! `image-builder build`: a kernel and an initramfs for a board.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
-use lifeboot_contract::config::Config;
+use lifeboot_contract::authorized::List;
 use lifeboot_contract::image::{self, ImageInfo};
-use lifeboot_contract::plan::Plan;
 
 use crate::archive::Archive;
 use crate::authority;
@@ -21,6 +19,7 @@ use crate::kernel::Kernel;
 use crate::listing::{Listing, Provenance};
 use crate::output::{self, Built, Wanted};
 use crate::packages::{self, Freshness};
+use crate::public;
 use crate::recipe::{self, Recipe};
 use crate::report;
 use crate::sources::{self, Fetching, Named};
@@ -324,29 +323,30 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
             .file_stem()
             .and_then(|name| name.to_str())
             .context("trusted key: no file name")?;
-        trusted_keys.push((format!("{name}.pub"), recipe::public_text(path)?));
+        trusted_keys.push((format!("{name}.pub"), public::trusted_key(path)?.into_bytes()));
     }
     let mut authorities = Vec::new();
     for path in &recipe.ca {
         authorities.extend(authority::read(path)?);
     }
     let mut login_keys = Vec::new();
-    for (path, place) in [
-        (&recipe.authorized_keys, image::AUTHORIZED_KEYS),
-        (&recipe.unlock_keys, image::UNLOCK_KEYS),
-        (&recipe.status_keys, image::STATUS_KEYS),
-        (&recipe.user_ca, image::USER_AUTHORITIES),
+    for (path, place, list) in [
+        (&recipe.authorized_keys, image::AUTHORIZED_KEYS, List::Root),
+        (&recipe.unlock_keys, image::UNLOCK_KEYS, List::Role),
+        (&recipe.status_keys, image::STATUS_KEYS, List::Role),
+        (&recipe.user_ca, image::USER_AUTHORITIES, List::Authorities),
     ] {
         if let Some(path) = path {
-            login_keys.push((place, recipe::public_text(path)?));
+            login_keys.push((place, public::login_keys(path, list)?.into_bytes()));
         }
     }
+    let config = recipe.config.as_deref().map(public::config).transpose()?;
     Ok(Given {
         executable,
         login_keys,
         trusted_keys,
         authorities,
-        config: recipe.config.as_deref().map(checked_config).transpose()?,
+        config: config.map(String::into_bytes),
     })
 }
 
@@ -362,20 +362,6 @@ fn executable(named: Option<&Path>, board: &Board) -> Result<Vec<u8>> {
         path.display()
     );
     elf::static_executable(&path, board.arch)
-}
-
-/// The configuration's text, after the device's own reading of it found nothing wrong.
-fn checked_config(path: &Path) -> Result<Vec<u8>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let config = Config::parse(&text).with_context(|| path.display().to_string())?;
-    let plan = Plan::make("", &config, Default::default(), "");
-    if let Some(refusal) = plan.refusal {
-        bail!("{}: {refusal}", path.display());
-    }
-    if let Some(note) = plan.notes.first() {
-        bail!("{}: {}: {}", path.display(), note.key, note.what);
-    }
-    Ok(text.into_bytes())
 }
 
 fn build_time(recipe: &Recipe, kernel: &Kernel, tree: &Tree) -> Result<u64> {

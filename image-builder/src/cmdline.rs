@@ -1,8 +1,10 @@
 //! The kernel command line an output carries: the board's consoles, then the owner's words, checked by the device's own reading of them.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lifeboot_contract::config::Config;
 use lifeboot_contract::plan::Plan;
+
+use crate::public;
 
 /// `COMMAND_LINE_SIZE` of arm64 and x86, less the NUL at the end: what is longer the kernel cuts off.
 const LONGEST: usize = 2047;
@@ -39,6 +41,7 @@ fn check(words: &str) -> Result<()> {
     if !words.matches('"').count().is_multiple_of(2) {
         bail!("--cmdline: a quotation mark is not closed");
     }
+    public::without_secret(words).context("--cmdline")?;
     let plan = Plan::make(words, &Config::default(), Default::default(), "");
     if let Some(refusal) = plan.refusal {
         bail!("--cmdline: {refusal}");

@@ -5,9 +5,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::board::ConfigTxt;
+use crate::public;
 
 /// No boot loader was reported to read less; a Raspberry Pi engineer and meta-raspberrypi#1255 name it.
 const LIMIT: usize = 4096;
@@ -177,14 +178,7 @@ fn overlay(line: &str) -> Option<String> {
 
 /// Reads the owner's file.
 pub fn read(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    if text.contains("PRIVATE KEY") {
-        bail!(
-            "{}: holds a private key, which never goes into an image",
-            path.display()
-        );
-    }
-    Ok(text)
+    public::text(path)
 }
 
 #[cfg(test)]

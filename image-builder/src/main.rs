@@ -33,6 +33,7 @@ mod packages;
 mod password;
 mod pe;
 mod plan;
+mod public;
 mod recipe;
 mod report;
 mod run;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -171,19 +171,6 @@ pub fn unplaced(name: &str) -> Spanned<String> {
     Spanned::new(0..0, name.to_owned())
 }
 
-/// The keys a file of `authorized_keys` holds; a private key in its place is refused, since an image is public.
-pub fn public_text(path: &Path) -> Result<Vec<u8>> {
-    let text = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let lossy = String::from_utf8_lossy(&text);
-    if lossy.contains("PRIVATE KEY") || lossy.contains("secret key") {
-        bail!(
-            "{}: holds a private key, which never goes into an image",
-            path.display()
-        );
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,16 +233,5 @@ mod tests {
             [keep.path().join("a.pub"), PathBuf::from("/b.pub")]
         );
         assert_eq!(recipe.ca, [keep.path().join("ca.pem")]);
-    }
-
-    #[test]
-    fn a_private_key_is_refused() {
-        let (_keep, path) = recipe("-----BEGIN OPENSSH PRIVATE KEY-----\n");
-        assert!(
-            public_text(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("holds a private key")
-        );
     }
 }

@@ -231,7 +231,12 @@ impl Init {
     /// Says which words were not taken.
     fn note_words(&mut self, notes: Vec<Note>, refusal: Option<String>) {
         for note in notes {
-            let text = format!("boot parameter {}: {}", note.key, note.what);
+            let kind = if note.key.contains('/') {
+                ""
+            } else {
+                "boot parameter "
+            };
+            let text = format!("{kind}{}: {}", note.key, note.what);
             self.status.warnings.push(text.clone());
             let event = Event::new(now_ms(), Level::Error, "plan.note")
                 .with("key", note.key)

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use lifeboot_contract::authorized::List;
 use lifeboot_contract::config::Config;
 use lifeboot_contract::key_partition;
 use lifeboot_contract::plan::Plan;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::Built;
 use super::boot_files::{CMDLINE, Files, Options};
 use crate::fat::{Kind, SECTOR, Size, Volume};
-use crate::recipe;
+use crate::public;
 
 /// Sectors in a MiB.
 const MIB: u32 = 2048;
@@ -192,7 +193,7 @@ fn read_keys(directory: &Path) -> Result<Files> {
             );
         }
         let bytes = if name == key_partition::AUTHORIZED_KEYS {
-            recipe::public_text(&path)?
+            public::login_keys(&path, List::Root)?.into_bytes()
         } else {
             fs::read(&path).with_context(|| path.display().to_string())?
         };

@@ -240,6 +240,14 @@ fn the_owners_lines_win_and_bring_their_overlays() {
         "{}",
         built.err
     );
+    system.file("mine.txt", b"enable_uart=0\n# -----BEGIN PRIVATE KEY-----\n");
+    let built = build(&system, &["--config-txt", &mine]);
+    assert_eq!(built.code, 1);
+    assert!(
+        built.err.contains("mine.txt: line 2: holds a private key"),
+        "{}",
+        built.err
+    );
 }
 
 #[test]

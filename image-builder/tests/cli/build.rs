@@ -193,55 +193,6 @@ fn a_bad_recipe_is_named_with_its_line() {
     }
 }
 
-#[test]
-fn a_private_key_never_goes_into_an_image() {
-    let system = System::new();
-    system.file("id", b"-----BEGIN OPENSSH PRIVATE KEY-----\n");
-    system.file(
-        "os.key",
-        b"untrusted comment: minisign encrypted secret key\nRWQ\n",
-    );
-    for (flag, file) in [("--authorized-keys", "id"), ("--trusted-key", "os.key")] {
-        let path = system.path(file).display().to_string();
-        let built = system.build(&[flag, &path]);
-        assert_eq!(built.code, 1);
-        assert!(built.err.contains("holds a private key"), "{}", built.err);
-    }
-}
-
-#[test]
-fn keys_of_each_user_and_of_authorities_lie_where_the_device_looks() {
-    let system = System::new();
-    let mut flags = Vec::new();
-    for (flag, place) in [
-        ("--authorized-keys", "authorized_keys"),
-        ("--unlock-keys", "authorized_keys.unlock"),
-        ("--status-keys", "authorized_keys.status"),
-        ("--user-ca", "user_ca"),
-    ] {
-        system.file(place, format!("ssh-ed25519 AAAA {place}\n").as_bytes());
-        flags.extend([flag.to_owned(), system.path(place).display().to_string()]);
-    }
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    assert_eq!(system.build(&flags).err, "");
-    let archive = zstd::decode_all(system.initramfs().as_slice()).unwrap();
-    let archive = String::from_utf8_lossy(&archive);
-    for place in [
-        "authorized_keys",
-        "authorized_keys.unlock",
-        "authorized_keys.status",
-        "user_ca",
-    ] {
-        // A file of a cpio archive: its name, NUL bytes, its content.
-        let (_, content) = archive.split_once(&format!("etc/lifeboot/{place}\0")).unwrap();
-        let content = content.trim_start_matches('\0');
-        assert!(
-            content.starts_with(&format!("ssh-ed25519 AAAA {place}\n")),
-            "{place}"
-        );
-    }
-}
-
 /// PEM as far as the builder looks: a SEQUENCE of one INTEGER, which tells certificates apart.
 fn certificate(number: char) -> String {
     format!("-----BEGIN CERTIFICATE-----\nMAMCA{number}E=\n-----END CERTIFICATE-----\n")

@@ -175,6 +175,14 @@ impl System {
     }
 }
 
+/// A public key for ssh as far as the builder looks, with a comment.
+pub fn ssh_key(comment: &str) -> String {
+    format!(
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{} {comment}",
+        "A".repeat(43)
+    )
+}
+
 /// A kernel module as far as the builder looks: a relocatable object with a `.modinfo` section.
 pub fn module(modinfo: &str) -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::boot_img::{build, files_below, read_back, system};
 use crate::boot_sig::key;
-use crate::support::{System, program};
+use crate::support::{System, program, ssh_key};
 
 fn tree(system: &System) -> Vec<(String, Vec<u8>)> {
     files_below(&system.path("out/tftp"))
@@ -263,7 +263,7 @@ fn the_key_partition_takes_what_a_device_reads() {
     let system = system();
     let key = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
     system.file("keys/ssh_host_ed25519_key", key);
-    system.file("keys/authorized_keys", b"ssh-ed25519 AAAA me\n");
+    system.file("keys/authorized_keys", ssh_key("me").as_bytes());
     system.file("keys/config.toml", b"lifeboot.hostname = \"attic\"\n");
     let keys = system.path("keys").display().to_string();
     let open = disk(&system, &[]);

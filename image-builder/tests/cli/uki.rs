@@ -182,6 +182,17 @@ fn a_command_line_the_device_would_not_take_is_refused() {
     let built = system.build(&["--cmdline", "lifeboot.verfy=off", "--uki"]);
     refused(&built, "--cmdline: lifeboot.verfy");
     assert!(!system.path("out").exists());
+    for (key, why) in [
+        (
+            "ssh-ed25519 AAAA",
+            "--cmdline: lifeboot.ssh-key: value 1: its key is cut off",
+        ),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "holds a private key"),
+    ] {
+        let words = format!("lifeboot.ssh-key=\"{key}\"");
+        refused(&system.build(&["--cmdline", &words, "--uki"]), why);
+        assert!(!system.path("out").exists());
+    }
 }
 
 /// A key pair as people make one for Secure Boot.

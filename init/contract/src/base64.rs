@@ -1,4 +1,4 @@
-//! Base64 without padding (RFC 4648 section 4), as fingerprints and password hashes are written.
+//! Base64 (RFC 4648 section 4): without padding, as fingerprints and password hashes are written, and with it, as keys are.
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -41,6 +41,13 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The bytes of `text`, which is padded to whole groups of four.
+pub(crate) fn decode_padded(text: &str) -> Option<Vec<u8>> {
+    let bare = text.trim_end_matches('=');
+    let padded = text.len().is_multiple_of(4) && text.len() - bare.len() <= 2;
+    decode(bare).filter(|_| padded)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +74,15 @@ mod tests {
     fn what_is_no_base64_is_none() {
         for text in ["A", "Zg==", "Zh", "Zm9v!", "Zm 9v", "é", "AAAAA"] {
             assert_eq!(decode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn padding_is_as_long_as_it_must_be() {
+        assert_eq!(decode_padded("Zm9vYg==").unwrap(), b"foob");
+        assert_eq!(decode_padded("Zm9v").unwrap(), b"foo");
+        for text in ["Zm9vYg", "Zm9vYg=", "Zm9v====", "Zm9=v", "===="] {
+            assert_eq!(decode_padded(text), None, "{text}");
         }
     }
 }

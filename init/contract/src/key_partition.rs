@@ -4,6 +4,7 @@
 //! otherwise add a key of theirs. The one thing a reader would get wrong: its `config.toml` stands between the baked configuration and the
 //! command line, and cannot lock anything or change what the image has locked.
 
+use crate::authorized::List;
 use crate::config::Config;
 use crate::plan::{Note, key_lines, shown};
 use crate::root::BlockId;
@@ -24,6 +25,9 @@ pub const COPY: &str = "/run/lifeboot/keys";
 pub const LONGEST: u64 = 64 * 1024;
 /// Seconds waited for the partition where `lifeboot.key-wait=` says nothing: a USB disk behind a hub needs about ten.
 pub const WAIT_S: u64 = 10;
+
+/// What notes call the file.
+pub(crate) const KEYS_NOTED: &str = "authorized_keys of the key partition";
 
 /// Boot parameters that have done their work before a key partition can be read, or that decide whether one is read at all.
 const TOO_LATE: [&str; 7] = [
@@ -59,14 +63,17 @@ pub(crate) fn parse(value: &str) -> Result<Option<BlockId>, String> {
 impl KeyFiles {
     /// The authorized keys the image lets it add.
     pub(crate) fn keys(&self, baked: &Config, notes: &mut Vec<Note>) -> Vec<String> {
-        let lines = key_lines(self.authorized_keys.as_deref().unwrap_or_default());
-        if !lines.is_empty() && baked.locked.contains("lifeboot.ssh-key") {
+        let text = self.authorized_keys.as_deref().unwrap_or_default();
+        let mut refused = Vec::new();
+        let lines = key_lines(text, List::Root, KEYS_NOTED, &mut refused);
+        if baked.locked.contains("lifeboot.ssh-key") && !(lines.is_empty() && refused.is_empty()) {
             notes.push(note(
                 AUTHORIZED_KEYS,
                 "is ignored: the image locks lifeboot.ssh-key".to_owned(),
             ));
             return Vec::new();
         }
+        notes.append(&mut refused);
         lines
     }
 
@@ -122,19 +129,17 @@ mod tests {
     use crate::plan::{Plan, Retry, Verify};
     use crate::template::Facts;
 
+    fn key(letter: &str) -> String {
+        format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", letter.repeat(43))
+    }
+
     fn plan(cmdline: &str, baked: &str, config: &str, keys: &str) -> Plan {
         let files = KeyFiles {
             authorized_keys: Some(keys.to_owned()),
             config: Some(config.to_owned()),
         };
         let baked = Config::parse(baked).unwrap();
-        Plan::with_key_files(
-            cmdline,
-            &baked,
-            Facts::default(),
-            "ssh-ed25519 AAAA baked",
-            &files,
-        )
+        Plan::with_key_files(cmdline, &baked, Facts::default(), key("A").as_str(), &files)
     }
 
     #[test]
@@ -192,13 +197,13 @@ mod tests {
 
     #[test]
     fn its_keys_add_to_those_of_the_image_unless_the_image_locks_them() {
-        let keys = "# spare\nssh-ed25519 BBBB partition\n";
-        assert_eq!(
-            plan("", "", "", keys).ssh.authorized_keys,
-            ["ssh-ed25519 AAAA baked", "ssh-ed25519 BBBB partition"]
-        );
-        let locked = plan("", "locked = [\"lifeboot.ssh-key\"]", "", keys);
-        assert_eq!(locked.ssh.authorized_keys, ["ssh-ed25519 AAAA baked"]);
+        let keys = format!("# spare\n{}\nssh-ed25519 AAAA\n", key("B"));
+        let both = plan("", "", "", &keys);
+        assert_eq!(both.ssh.authorized_keys, [key("A"), key("B")]);
+        assert_eq!((both.notes.len(), both.notes[0].key.as_str()), (1, KEYS_NOTED));
+        assert!(both.notes[0].what.starts_with("line 3: "), "{:?}", both.notes);
+        let locked = plan("", "locked = [\"lifeboot.ssh-key\"]", "", &keys);
+        assert_eq!(locked.ssh.authorized_keys, [key("A")]);
         assert_eq!(locked.notes.len(), 1, "{:?}", locked.notes);
         let nothing_to_ignore = plan("", "locked = [\"lifeboot.ssh-key\"]", "", "# none\n");
         assert_eq!(nothing_to_ignore.notes, []);

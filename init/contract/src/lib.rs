@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod authorized;
 pub mod config;
 pub mod control;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod key_partition;
 pub mod keys;
 pub mod password;
 pub mod plan;
+pub mod secret;
 pub mod status;
 pub mod template;
 pub mod tunnel;

@@ -28,9 +28,9 @@ pub use luks::{FilePlace, Header, LuksOptions, LuksVolume};
 pub use policy::{Hold, OnFailure, Retry, Tang};
 pub use reach::Console;
 pub(crate) use reach::shown;
+pub(crate) use ssh::key_lines;
 pub use ssh::{BakedKeys, Ssh};
 pub use values::is_hostname;
-pub(crate) use values::key_lines;
 
 /// What the boot will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,16 +177,16 @@ impl Plan {
             locked: config.locked.iter().cloned().collect(),
             ..Plan::default()
         };
-        plan.ssh = Ssh::baked(&keys.into());
+        plan.ssh = Ssh::read(&keys.into(), &mut plan.notes);
         plan.ssh
             .authorized_keys
             .extend(files.keys(config, &mut plan.notes));
         let config = files.over(config, &mut plan.notes);
         let words = merge(given, &config, &mut plan.notes);
         plan.contradictions(&words);
-        for word in &words {
+        for (at, word) in words.iter().enumerate() {
             if let Err(what) = plan.take(word) {
-                plan.complain(&word.key, what);
+                plan.complain(&word.key, ssh::numbered(&words, at, what));
             }
         }
         plan.settle();
@@ -199,6 +199,12 @@ impl Plan {
             Some(before) => format!("{before}; {what}"),
             None => what,
         });
+    }
+
+    /// The first note about a key that does not let in whom it was to.
+    pub fn refused_key(&self) -> Option<&Note> {
+        let of_keys = |note: &&Note| ssh::brings_keys(&note.key) || note.key == key_partition::KEYS_NOTED;
+        self.notes.iter().find(of_keys)
     }
 
     /// Whether the image locks a word.

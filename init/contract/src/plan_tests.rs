@@ -185,59 +185,6 @@ fn what_stands_behind_two_dashes_goes_to_init() {
 }
 
 #[test]
-fn keys_of_the_file_and_of_the_command_line_add_up() {
-    let keys = "# mine\n\nssh-ed25519 AAAA me\n";
-    let plan = Plan::make(
-        "lifeboot.ssh-key=\"ssh-rsa BBBB you\"",
-        &Config::default(),
-        Facts::default(),
-        keys,
-    );
-    assert_eq!(
-        plan.ssh.authorized_keys,
-        ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"]
-    );
-}
-
-#[test]
-fn each_role_has_its_keys_and_an_authority_is_not_a_key() {
-    let keys = BakedKeys {
-        root: "ssh-ed25519 AAAA me\n".to_owned(),
-        unlock: "# the night shift\nssh-ed25519 CCCC night\n".to_owned(),
-        status: "ssh-ed25519 DDDD monitor".to_owned(),
-        user_authorities: "ssh-ed25519 EEEE ca".to_owned(),
-    };
-    let words = "lifeboot.ssh-unlock-key=\"ssh-rsa BBBB you\" lifeboot.ssh-user-ca=\"ssh-rsa FFFF ca2\" lifeboot.ssh-port=2";
-    let plan = Plan::make(words, &Config::default(), Facts::default(), keys);
-    assert_eq!(plan.ssh.authorized_keys, ["ssh-ed25519 AAAA me"]);
-    assert_eq!(
-        plan.ssh.unlock_keys,
-        ["ssh-ed25519 CCCC night", "ssh-rsa BBBB you"]
-    );
-    assert_eq!(plan.ssh.status_keys, ["ssh-ed25519 DDDD monitor"]);
-    assert_eq!(
-        plan.ssh.user_authorities,
-        ["ssh-ed25519 EEEE ca", "ssh-rsa FFFF ca2"]
-    );
-    assert_eq!((plan.ssh.port, plan.notes), (2, vec![]));
-}
-
-#[test]
-fn whoever_locks_the_keys_locks_every_kind_of_them() {
-    let words = "lifeboot.ssh-unlock-key=\"ssh-rsa A\" lifeboot.ssh-status-key=\"ssh-rsa B\" lifeboot.ssh-user-ca=\"ssh-rsa C\"";
-    let open = with(words, "locked = [\"lifeboot.verify\"]");
-    let lists = |plan: &Plan| {
-        let ssh = &plan.ssh;
-        ssh.unlock_keys.len() + ssh.status_keys.len() + ssh.user_authorities.len()
-    };
-    assert_eq!((lists(&open), open.notes.len()), (3, 0));
-    let locked = with(words, "locked = [\"lifeboot.ssh-key\"]");
-    assert_eq!((lists(&locked), locked.notes.len()), (0, 3));
-    let one = with(words, "locked = [\"lifeboot.ssh-user-ca\"]");
-    assert_eq!((lists(&one), one.notes.len()), (2, 1));
-}
-
-#[test]
 fn a_plan_reads_back_from_json() {
     let plan = plan("root=http://a/{mac} ip=10.0.0.2::10.0.0.1:24::eth0:off lifeboot.retry=3 rd.break=mount");
     let text = serde_json::to_string(&plan).unwrap();

@@ -54,7 +54,8 @@ pub fn guard_consoles(root: &Path, plan: &mut Plan) {
 
 /// The key files in the image; one that is not there has no keys in it.
 pub fn baked_keys(root: &Path) -> BakedKeys {
-    let text = |path: &str| fs::read_to_string(under(root, path)).unwrap_or_default();
+    // One byte that is no UTF-8, in a comment for one, must not shut everybody out.
+    let text = |path: &str| lossy(&under(root, path)).unwrap_or_default();
     BakedKeys {
         root: text(image::AUTHORIZED_KEYS),
         unlock: text(image::UNLOCK_KEYS),
@@ -63,11 +64,16 @@ pub fn baked_keys(root: &Path) -> BakedKeys {
     }
 }
 
+fn lossy(path: &Path) -> Option<String> {
+    let bytes = fs::read(path).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// What was read from a key partition, if one has been.
 fn key_files(root: &Path) -> KeyFiles {
     let dir = under(root, key_partition::COPY);
     KeyFiles {
-        authorized_keys: fs::read_to_string(dir.join(key_partition::AUTHORIZED_KEYS)).ok(),
+        authorized_keys: lossy(&dir.join(key_partition::AUTHORIZED_KEYS)),
         config: fs::read_to_string(dir.join(key_partition::CONFIG)).ok(),
     }
 }
@@ -312,7 +318,12 @@ mod tests {
         let keys = under(&root, key_partition::COPY);
         fs::create_dir_all(&keys).unwrap();
         fs::write(keys.join("config.toml"), "lifeboot.ssh-port = 2222").unwrap();
-        fs::write(keys.join("authorized_keys"), "ssh-ed25519 AAAA").unwrap();
+        let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", "A".repeat(43));
+        fs::write(
+            keys.join("authorized_keys"),
+            [key.as_bytes(), b" m\xfcller\n"].concat(),
+        )
+        .unwrap();
         let after = run(&root);
         fs::remove_dir_all(&root).unwrap();
         assert_eq!((after.ssh.port, after.ssh.authorized_keys.len()), (2222, 1));

@@ -6,6 +6,7 @@ use crate::key_partition;
 use crate::report::{chain, now_ms};
 use crate::stage::plan;
 use lifeboot_contract::event::{Event, Level};
+use lifeboot_contract::plan::Note;
 
 impl Init {
     /// Starts the ssh server, or settles when it is started at the latest.
@@ -49,8 +50,13 @@ impl Init {
     fn start_sshd(&mut self) {
         self.sshd_due_ms = None;
         if !self.runs(&Kind::Sshd) && !self.plan.ssh.lets_somebody_in() {
-            let what = "no key may log in: none is in the image and lifeboot.ssh-key= is not given";
-            let event = Event::new(now_ms(), Level::Warn, "ssh.off").with("what", what);
+            let what = match self.plan.refused_key() {
+                Some(Note { key, what }) => format!("no key may log in: {key}: {what}"),
+                None => {
+                    "no key may log in: none is in the image and lifeboot.ssh-key= is not given".to_owned()
+                }
+            };
+            let event = Event::new(now_ms(), Level::Warn, "ssh.off").with("what", what.as_str());
             self.record(event.text(format!("sshd does not run: {what}")));
         } else if !self.runs(&Kind::Sshd) {
             self.children.push(Child::new(Kind::Sshd));
@@ -77,13 +83,22 @@ mod tests {
     use lifeboot_contract::plan::Plan;
 
     fn with(cmdline: &str) -> Init {
-        let plan = Plan::make(
-            cmdline,
-            &Default::default(),
-            Default::default(),
-            "ssh-ed25519 AAAA",
-        );
+        let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", "A".repeat(43));
+        let plan = Plan::make(cmdline, &Default::default(), Default::default(), key.as_str());
         Init::with(plan)
+    }
+
+    #[test]
+    fn a_list_in_which_nothing_is_a_key_starts_no_server() {
+        let good = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", "B".repeat(43));
+        for (key, running) in [(good.as_str(), true), ("ssh-ed25519 AAAA", false)] {
+            let line = format!("lifeboot.ssh-key=\"{key}\"");
+            let plan = Plan::make(&line, &Default::default(), Default::default(), "# none\n");
+            let mut init = Init::with(plan);
+            init.start_sshd();
+            assert_eq!(init.runs(&Kind::Sshd), running);
+            assert_eq!(init.plan.refused_key().is_some(), !running);
+        }
     }
 
     #[test]

@@ -268,12 +268,17 @@ fn bad_files_are_named_and_the_machine_is_reached_with_what_the_image_has() -> R
         failed.str("what").starts_with("ssh_host_ed25519_key"),
         "{failed:?}"
     );
-    let note = guest.wait_event("plan.note", BOOT)?;
-    ensure!(note.str("key") == "config.toml of the key partition", "{note:?}");
-    guest.wait_console("config.toml of the key partition", BOOT)?;
-    guest.wait_event_where("child.error", BOOT, |event| {
-        event.str("what").contains("authorized key")
-    })?;
+    for (file, what) in [
+        ("authorized_keys", "line 1: "),
+        ("authorized_keys", "line 2: "),
+        ("config.toml", "is ignored: "),
+    ] {
+        let name = format!("{file} of the key partition");
+        guest.wait_event_where("plan.note", BOOT, |event| {
+            event.str("key") == name && event.str("what").starts_with(what)
+        })?;
+        guest.wait_console(&name, BOOT)?;
+    }
     // Nothing of the bad file counts, and the boot is where it is without it.
     guest.wait_event("boot.idle", BOOT)?;
     guest.passed()

@@ -3,15 +3,6 @@
 use crate::event::Stage;
 use crate::template::Template;
 
-/// The lines of an authorized_keys file that are neither blank nor comments.
-pub(crate) fn key_lines(text: &str) -> Vec<String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
-}
-
 /// A stage's name.
 pub(crate) fn stage(value: &str) -> Result<Stage, String> {
     let known = || {
@@ -118,16 +109,6 @@ pub(crate) fn choice<T: Copy>(value: &str, among: &[(&str, T)]) -> Result<T, Str
         .find(|(name, _)| *name == value)
         .map(|(_, choice)| *choice);
     found.ok_or_else(|| format!("'{value}' is none of {}", names.join(", ")))
-}
-
-/// A public key as it stands in authorized_keys.
-pub(crate) fn public_key(value: &str) -> Result<String, String> {
-    match value.split_whitespace().count() {
-        0 | 1 => Err(format!(
-            "'{value}' is not TYPE BASE64; put the whole value in double quotes"
-        )),
-        _ => Ok(value.to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 
 use super::forward::Forwards;
 use super::gate::Gate;
-use super::grant::{Grant, User};
+use super::grant::User;
 use super::keys::Attempt;
 use super::pty::{Size, Wanted};
 use super::requests::{Asked, Requests};
 use super::{Peer, Server, session};
 use crate::control;
+use lifeboot_contract::authorized::Grant;
 use lifeboot_contract::event::{Event, Level};
 use russh::keys::{Certificate, HashAlg};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};

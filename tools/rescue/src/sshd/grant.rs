@@ -1,6 +1,6 @@
 //! What a login may do, once it is clear whose it is.
 
-use std::str::FromStr;
+use lifeboot_contract::authorized::Grant;
 
 /// As whom somebody logs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,32 +11,6 @@ pub enum User {
     Unlock,
     /// The report and nothing else.
     Status,
-}
-
-/// What the key, its options and its certificate leave of what a login may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// A pseudo-terminal.
-    pub terminal: bool,
-    /// A way back to the client's agent.
-    pub agent: bool,
-    /// Forwarded connections, to places in `open` and from ports in `listen`.
-    pub forwarding: bool,
-    /// Where `-L`, `-D` and `-W` may lead; `None`: anywhere.
-    pub open: Option<Vec<Place>>,
-    /// Where `-R` may listen; `None`: anywhere.
-    pub listen: Option<Vec<Place>>,
-    /// Run instead of whatever is asked for.
-    pub command: Option<String>,
-}
-
-/// A host and a port of `permitopen=` or `permitlisten=`; names are compared as they are written, never looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// `None`: any.
-    pub host: Option<String>,
-    /// `None`: any.
-    pub port: Option<u16>,
 }
 
 impl User {
@@ -73,109 +47,24 @@ impl User {
             _ => None,
         }
     }
-}
 
-impl Grant {
-    /// Everything there is.
-    pub fn full() -> Grant {
-        Grant {
-            terminal: true,
-            agent: true,
-            forwarding: true,
-            open: None,
-            listen: None,
-            command: None,
-        }
-    }
-
-    /// Only what both allow.
-    ///
-    /// # Errors
-    /// Each forces another command.
-    pub fn and(self, other: &Grant) -> Result<Grant, String> {
-        let command = match (self.command, &other.command) {
-            (Some(one), Some(two)) if one != *two => {
-                return Err("the key's options and the certificate force different commands".to_owned());
-            }
-            (one, two) => one.or_else(|| two.clone()),
-        };
-        Ok(Grant {
-            terminal: self.terminal && other.terminal,
-            agent: self.agent && other.agent,
-            forwarding: self.forwarding && other.forwarding,
-            open: self.open.or_else(|| other.open.clone()),
-            listen: self.listen.or_else(|| other.listen.clone()),
-            command,
-        })
-    }
-
-    /// What is left of it for `user`.
+    /// What is left of `grant` for this user.
     ///
     /// # Errors
     /// The key is for a command of its own, which a user with one program cannot have.
-    pub fn of(self, user: User) -> Result<Grant, String> {
-        match (user, &self.command) {
-            (User::Root, _) => Ok(self),
+    pub fn part_of(self, grant: Grant) -> Result<Grant, String> {
+        match (self, &grant.command) {
+            (User::Root, _) => Ok(grant),
             (_, Some(_)) => Err(format!(
                 "a key with a command of its own cannot log in as {}",
-                user.name()
+                self.name()
             )),
             (_, None) => Ok(Grant {
                 agent: false,
                 forwarding: false,
-                ..self
+                ..grant
             }),
         }
-    }
-
-    /// Whether a connection may be forwarded to there.
-    pub fn may_open(&self, host: &str, port: u16) -> bool {
-        self.forwarding && allowed(self.open.as_deref(), host, port)
-    }
-
-    /// Whether a listener may be made there.
-    pub fn may_listen(&self, host: &str, port: u16) -> bool {
-        self.forwarding && allowed(self.listen.as_deref(), host, port)
-    }
-}
-
-fn allowed(places: Option<&[Place]>, host: &str, port: u16) -> bool {
-    let fits = |place: &Place| {
-        place.port.is_none_or(|wanted| wanted == port)
-            && place
-                .host
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-    };
-    places.is_none_or(|places| places.iter().any(fits))
-}
-
-/// `host:port` or `[address]:port`; either may be `*`.
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Place, String> {
-        let bad = || format!("'{text}' is not HOST:PORT");
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => rest.split_once("]:").ok_or_else(bad)?,
-            None => text.rsplit_once(':').ok_or_else(bad)?,
-        };
-        let plain_with_colon = !text.starts_with('[') && host.contains(':');
-        if host.is_empty() || plain_with_colon {
-            return Err(bad());
-        }
-        Ok(Place {
-            host: (host != "*").then(|| host.to_owned()),
-            port: port_of(port).ok_or_else(bad)?,
-        })
-    }
-}
-
-/// A port number, or `Some(None)` for any; `None` when it is neither.
-pub fn port_of(text: &str) -> Option<Option<u16>> {
-    match text {
-        "*" => Some(None),
-        text => text.parse().ok().filter(|port| *port > 0).map(Some),
     }
 }
 
@@ -209,49 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn places_are_literal_and_either_half_may_be_any() {
-        let grant = Grant {
-            open: Some(vec!["localhost:80".parse().unwrap(), "[::1]:*".parse().unwrap()]),
-            ..Grant::full()
-        };
-        assert!(
-            grant.may_open("localhost", 80) && grant.may_open("LOCALHOST", 80) && grant.may_open("::1", 9)
-        );
-        assert!(!grant.may_open("localhost", 81) && !grant.may_open("127.0.0.1", 80));
-        assert!(grant.may_listen("localhost", 1));
-        for bad in [
-            "localhost",
-            ":80",
-            "::1:80",
-            "[::1]80",
-            "a:b",
-            "a:0",
-            "a:65536",
-            "",
-        ] {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn two_grants_leave_what_both_allow_and_their_commands_must_agree() {
-        let restricted = Grant {
-            terminal: false,
+    fn a_user_with_one_program_has_no_forwarding_and_no_key_with_a_command_of_its_own() {
+        let forced = Grant {
             command: Some("a".to_owned()),
             ..Grant::full()
         };
-        let both = Grant::full().and(&restricted).unwrap();
-        assert_eq!(
-            (both.terminal, both.forwarding, both.command.as_deref()),
-            (false, true, Some("a"))
-        );
-        let other = Grant {
-            command: Some("b".to_owned()),
-            ..Grant::full()
-        };
-        assert!(restricted.clone().and(&other).is_err());
-        assert!(restricted.clone().of(User::Root).is_ok());
-        assert!(restricted.of(User::Status).is_err());
-        assert!(!Grant::full().of(User::Unlock).unwrap().forwarding);
+        assert!(User::Root.part_of(forced.clone()).is_ok());
+        assert!(User::Status.part_of(forced).is_err());
+        assert!(!User::Unlock.part_of(Grant::full()).unwrap().forwarding);
     }
 }

@@ -3,19 +3,14 @@
 //! Lines of `authorized_keys` files, a list for each user, and authorities whose certificates are taken. A line whose options this server does
 //! not carry out is refused rather than honoured half: it would give more than its owner meant.
 
-mod address;
 mod certificate;
-mod options;
 
-use super::grant::{Grant, User};
+use super::grant::User;
+use lifeboot_contract::authorized::{Grant, LEAST_RSA_BITS, Line, List, Options};
 use lifeboot_contract::plan::Ssh;
-use options::Options;
 use russh::keys::ssh_key::{Algorithm, public::KeyData};
 use russh::keys::{Certificate, HashAlg, PublicKey};
 use std::net::IpAddr;
-
-/// RSA keys shorter than this are not proof of anything any more; OpenSSH's `RequiredRSASize` is the same.
-const LEAST_RSA_BITS: u32 = 2048;
 
 /// Everybody who may log in.
 #[derive(Debug, Default)]
@@ -30,13 +25,6 @@ struct Entry {
     options: Options,
     /// The one user it is for; `None`: all.
     only: Option<User>,
-}
-
-/// What the lines of a list are, where their options do not say otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Key,
-    Authority,
 }
 
 /// A line that is not taken.
@@ -65,18 +53,18 @@ impl Authorized {
         let mut authorized = Authorized::default();
         let mut refused = Vec::new();
         let lists = [
-            ("authorized key", &ssh.authorized_keys, None, Kind::Key),
-            ("unlock key", &ssh.unlock_keys, Some(User::Unlock), Kind::Key),
-            ("status key", &ssh.status_keys, Some(User::Status), Kind::Key),
-            ("user authority", &ssh.user_authorities, None, Kind::Authority),
+            ("authorized key", &ssh.authorized_keys, None, List::Root),
+            ("unlock key", &ssh.unlock_keys, Some(User::Unlock), List::Role),
+            ("status key", &ssh.status_keys, Some(User::Status), List::Role),
+            ("user authority", &ssh.user_authorities, None, List::Authorities),
         ];
-        for (name, lines, only, kind) in lists {
+        for (name, lines, only, list) in lists {
             for (index, line) in lines.iter().enumerate() {
                 let line = line.trim();
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }
-                match entry_of(line, only, kind) {
+                match entry_of(line, only, list) {
                     Ok(entry) => authorized.entries.push(entry),
                     Err(what) => refused.push(Refused {
                         line: format!("{name} {}", index + 1),
@@ -173,7 +161,7 @@ fn first_grant<'a>(
     let mut why = "it is not authorized".to_owned();
     for entry in lines {
         let granted = if entry.is_for(attempt.user) {
-            judge(entry).and_then(|grant| grant.of(attempt.user))
+            judge(entry).and_then(|grant| attempt.user.part_of(grant))
         } else {
             Err(format!("it is not for user {}", attempt.user.name()))
         };
@@ -189,17 +177,9 @@ fn is_sha1(algorithm: &Algorithm) -> bool {
     matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
 }
 
-fn entry_of(line: &str, only: Option<User>, kind: Kind) -> Result<Entry, String> {
-    let (words, rest) = split_options(line);
-    let mut options = Options::parse(&words)?;
-    options.authority |= kind == Kind::Authority;
-    if options.principals.is_some() && !options.authority {
-        return Err("option principals is for authorities".to_owned());
-    }
-    if only.is_some() && options.grant.command.is_some() {
-        return Err("option command is for keys of root: this user has its one program".to_owned());
-    }
-    let key = PublicKey::from_openssh(rest).map_err(|error| error.to_string())?;
+fn entry_of(line: &str, only: Option<User>, list: List) -> Result<Entry, String> {
+    let Line { options, key } = Line::parse(line, list)?;
+    let key = PublicKey::from_bytes(&key).map_err(|error| error.to_string())?;
     strong(key.key_data())?;
     Ok(Entry { key, options, only })
 }
@@ -207,7 +187,7 @@ fn entry_of(line: &str, only: Option<User>, kind: Kind) -> Result<Entry, String>
 /// Whether a key proves anything.
 fn strong(key: &KeyData) -> Result<(), String> {
     match key {
-        KeyData::Rsa(rsa) if rsa.key_size() < LEAST_RSA_BITS => Err(format!(
+        KeyData::Rsa(rsa) if (rsa.key_size() as usize) < LEAST_RSA_BITS => Err(format!(
             "RSA key of {} bits: at least {LEAST_RSA_BITS} are needed",
             rsa.key_size()
         )),
@@ -218,35 +198,6 @@ fn strong(key: &KeyData) -> Result<(), String> {
         | KeyData::SkEcdsaSha2NistP256(_) => Ok(()),
         _ => Err(format!("key type {} is not supported", key.algorithm())),
     }
-}
-
-/// The options before the key type, if any, and the rest. Commas and blanks inside double quotes belong to a value.
-fn split_options(line: &str) -> (Vec<&str>, &str) {
-    let first = line.split_whitespace().next().unwrap_or_default();
-    if first.starts_with("ssh-") || first.starts_with("ecdsa-") || first.starts_with("sk-") {
-        return (Vec::new(), line);
-    }
-    let mut options = Vec::new();
-    let mut quoted = false;
-    let mut escaped = false;
-    let mut start = 0;
-    for (at, letter) in line.char_indices() {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' if !quoted => {
-                options.push(&line[start..at]);
-                start = at + 1;
-            }
-            ' ' | '\t' if !quoted => {
-                options.push(&line[start..at]);
-                return (options, line[at..].trim_start());
-            }
-            _ => {}
-        }
-    }
-    (vec![line], "")
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What a client asks of its session channels before and when something is run in them.
 
 use super::child::{self, Program, Setting};
-use super::grant::{Grant, User};
+use super::grant::User;
 use super::hold::{self, Hold};
 use super::pty::Wanted;
 use super::session::{Place, Start};
 use super::{Peer, Server, copy_id};
+use lifeboot_contract::authorized::Grant;
 use lifeboot_contract::control::SessionKind;
 use russh::ChannelId;
 use russh::server::Session;

@@ -4,10 +4,8 @@
 //! principals is for nobody here, while OpenSSH once took it for everybody's. Its times are compared with the clock as it stands, which is
 //! never earlier than the image's build; until a time server has answered, a newer certificate is not valid yet.
 
-use super::address::Addresses;
-use super::options::Options;
 use super::{is_sha1, strong};
-use crate::sshd::grant::Grant;
+use lifeboot_contract::authorized::{Addresses, Grant, Options};
 use russh::keys::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
 use std::net::IpAddr;

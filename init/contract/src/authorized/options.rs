@@ -3,7 +3,7 @@
 //! What cannot be carried out refuses the key by name: half of a restriction would give more than its owner meant.
 
 use super::address::Addresses;
-use crate::sshd::grant::{Grant, Place, port_of};
+use super::grant::{Grant, Place, port_of};
 use std::net::IpAddr;
 
 /// What stands before a key.
