@@ -32,22 +32,42 @@ pub fn activate() -> Result<Option<Activated>, String> {
     activate_with(|| Ok(None))
 }
 
-/// The same, but what is activated refuses writes.
+/// The same, but what is activated refuses writes. What is active already stays as it is: naming it would turn it read-only, also under
+/// the feet of those who write to it.
 ///
 /// # Errors
 /// As [`activate`].
 pub fn activate_read_only() -> Result<Option<Activated>, String> {
     activate_with(|| {
-        let report = run_json(lvm(["lvs", "--reportformat", "json", "-o", "vg_name,lv_name"]))?;
-        let names: Vec<String> = rows("lv", report)
-            .iter()
-            .map(|row| format!("\"{}/{}\"", field(row, "vg_name"), field(row, "lv_name")))
-            .collect();
-        let list = names.join(", ");
-        Ok(Some(format!(
-            "activation {{ read_only_volume_list = [ {list} ] }}"
-        )))
+        let fields = "vg_name,lv_name,lv_active,pool_lv";
+        let report = run_json(lvm(["lvs", "--reportformat", "json", "-o", fields]))?;
+        Ok(Some(read_only(&asleep(&rows("lv", report)))))
     })
+}
+
+/// Volumes that are not active, as `vg/lv`. A pool runs with the first of its volumes, though it is called active only by itself.
+fn asleep(volumes: &[Value]) -> Vec<String> {
+    let is_active = |row: &Value| field(row, "lv_active") == "active";
+    let runs_for_another = |pool: &Value| {
+        volumes.iter().any(|row| {
+            is_active(row)
+                && field(row, "vg_name") == field(pool, "vg_name")
+                && field(row, "pool_lv") == field(pool, "lv_name")
+        })
+    };
+    let asleep = volumes
+        .iter()
+        .filter(|row| !is_active(row) && !runs_for_another(row));
+    asleep
+        .map(|row| format!("{}/{}", field(row, "vg_name"), field(row, "lv_name")))
+        .collect()
+}
+
+/// LVM's configuration by which these volumes refuse writes when they are activated.
+fn read_only(volumes: &[String]) -> String {
+    let quoted: Vec<String> = volumes.iter().map(|name| format!("\"{name}\"")).collect();
+    let list = quoted.join(", ");
+    format!("activation {{ read_only_volume_list = [ {list} ] }}")
 }
 
 fn activate_with(
@@ -204,5 +224,25 @@ mod tests {
         ] {
             assert!(rows("lv", nonsense).is_empty());
         }
+    }
+
+    #[test]
+    fn only_volumes_that_sleep_are_activated_read_only() {
+        let row = |name: &str, active: &str, pool: &str| json!({"vg_name": "vg", "lv_name": name, "lv_active": active, "pool_lv": pool});
+        let volumes = |other: &str| {
+            asleep(&[
+                row("root", "active", ""),
+                row("home", other, ""),
+                row("pool", "", ""),
+                row("thin", other, "pool"),
+            ])
+        };
+        assert_eq!(volumes(""), ["vg/home", "vg/pool", "vg/thin"]);
+        assert!(volumes("active").is_empty(), "{:?}", volumes("active"));
+        assert_eq!(
+            read_only(&["vg/home".into(), "vg/a".into()]),
+            "activation { read_only_volume_list = [ \"vg/home\", \"vg/a\" ] }"
+        );
+        assert_eq!(read_only(&[]), "activation { read_only_volume_list = [  ] }");
     }
 }

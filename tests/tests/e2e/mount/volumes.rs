@@ -80,7 +80,51 @@ fn a_system_on_logical_volumes_is_woken_mounted_and_put_to_sleep_again() -> Resu
         "{}",
         active_volumes(&client)?
     );
+    active_volumes_stay_writable(&client)?;
     guest.passed()
+}
+
+/// Looking wakes the volume that sleeps, and leaves the one that is active, be it mounted or not, as it is.
+fn active_volumes_stay_writable(client: &Client) -> Result<()> {
+    let root = "/dev/my-vg/root";
+    let look = |of: &str| -> Result<()> {
+        let listed = json(client, &["rescue", "mount", "--list", "--json"])?;
+        ensure!(each(&listed, "systems", "name") == ["On volumes"], "{listed:#}");
+        let read_only = client.run(&["blockdev", "--getro", root])?.success()?.text();
+        ensure!(
+            read_only.trim() == "0",
+            "{of}: {root} refuses writes after a look"
+        );
+        Ok(())
+    };
+    look("both active")?;
+    client
+        .run(&["lvm", "lvchange", "-q", "-an", "my-vg/home"])?
+        .success()?;
+    look("one asleep")?;
+    ensure!(
+        active_volumes(client)?.lines().count() == 1,
+        "{}",
+        active_volumes(client)?
+    );
+    client.run(&["rescue", "fsck", "--repair", root])?.success()?;
+    client
+        .run(&["mkdir -p /tmp/t && mount /dev/my-vg/root /tmp/t"])?
+        .success()?;
+    look("mounted")?;
+    client
+        .run(&["echo more >>/tmp/t/root/file && sync && umount /tmp/t"])?
+        .success()?;
+    // What a look wakes by itself refuses writes: the other half.
+    let config = "activation { read_only_volume_list = [ \"my-vg/home\" ] }";
+    let wake =
+        format!("lvm lvchange -q -ay --config '{config}' my-vg/home && blockdev --getro /dev/my-vg/home");
+    let woken = client.run(&[&wake])?.success()?.text();
+    ensure!(
+        woken.trim() == "1",
+        "this test cannot see a volume that refuses writes: {woken}"
+    );
+    Ok(())
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Target {
             ));
         }
         if self.disk.kind == "rom" || self.read_only {
-            return Some(format!("{device}: read-only; a card may have a switch for that"));
+            return Some(format!("{device}: read-only; {}", self.disk.protection()));
         }
         None
     }

@@ -131,3 +131,30 @@ fn add(disks: &mut Vec<Disk>, node: Node, parent: Option<&str>, depth: usize) {
         add(disks, child, Some(&device), depth + 1);
     }
 }
+
+impl Disk {
+    /// Where to look when it refuses writes: cards have a switch, what is made of other devices has been opened like that.
+    pub fn protection(&self) -> &'static str {
+        match self.kind.as_str() {
+            "disk" | "part" | "rom" => "a card may have a switch for that",
+            _ => "it was made to appear so, or a device it is made of refuses writes",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_a_card_is_said_to_have_a_switch() {
+        let of = |kind: &str| Disk {
+            kind: kind.to_owned(),
+            ..Disk::default()
+        };
+        assert!(of("disk").protection().contains("switch") && of("part").protection().contains("switch"));
+        for kind in ["lvm", "crypt", "raid1", "loop"] {
+            assert!(!of(kind).protection().contains("switch"), "{kind}");
+        }
+    }
+}

@@ -58,7 +58,7 @@ pub fn check(disk: &Disk, all: &[Disk], wish: &Wish, interrupts: &Interrupts) ->
     if writes && disk.read_only {
         return say(
             Outcome::Failed,
-            "read-only, not repaired; a card may have a switch for that",
+            &format!("read-only, not repaired; {}", disk.protection()),
         );
     }
     let purpose = if writes { Purpose::Repair } else { Purpose::Look };
