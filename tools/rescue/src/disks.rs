@@ -4,18 +4,18 @@
 //! [`crate::fsck`] and others go by the same list.
 //!
 //! Files in reading order: `lsblk` which there are, `look` and `gpt` what is on one, `md` and `lvm` what is made of several,
-//! `health` how they feel, `notes` what to do about it, `table` how it is shown; `sysfs` what drivers tell.
+//! `health` how they feel, `notes` what to do about it, `table` how it is shown; `find` which one is meant,
+//! `sysfs` what drivers tell.
 
 use crate::output;
 use crate::work::{self, Holder};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use argh::FromArgs;
 use serde::Serialize;
 use std::io::{IsTerminal as _, stdout};
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
 use std::process::ExitCode;
 
+mod find;
 pub mod gpt;
 mod health;
 pub mod links;
@@ -27,6 +27,7 @@ mod notes;
 pub mod sysfs;
 mod table;
 
+pub use find::find;
 pub use table::human;
 
 /// File system types of what is no file system but holds another device.
@@ -264,51 +265,6 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
     Ok(disks)
 }
 
-/// The one device called `name`.
-///
-/// # Errors
-/// When there is none, or a label is there twice.
-pub fn find<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
-    let typed = Path::new(name);
-    let mut name = name.to_owned();
-    // /dev/disk/by-…, /dev/root and the like.
-    if name.starts_with('/')
-        && let Ok(real) = std::fs::canonicalize(&name)
-        && !disks.iter().any(|disk| disk.is_called(&name))
-    {
-        name = real.to_string_lossy().into_owned();
-    }
-    let found: Vec<&Disk> = disks
-        .iter()
-        .filter(|disk| disk.is_called(&name) || is_mapped(disk, &name))
-        .collect();
-    match found.as_slice() {
-        [] if is_other(typed) => {
-            bail!(
-                "{}: not a block device; 'rescue disks' shows what is there",
-                typed.display()
-            )
-        }
-        [] => bail!("{name}: no such block device; 'rescue disks' shows what is there"),
-        [one] => Ok(one),
-        several => {
-            let devices: Vec<&str> = several.iter().map(|disk| disk.device.as_str()).collect();
-            bail!("{name}: means {} devices: {}", several.len(), devices.join(", "))
-        }
-    }
-}
-
-/// Whether something is there that is no block device: a file, `/dev/null`.
-fn is_other(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| !meta.file_type().is_block_device())
-}
-
-/// Whether `path` is the kernel's own name of a device that lsblk shows under /dev/mapper.
-fn is_mapped(disk: &Disk, path: &str) -> bool {
-    path.starts_with("/dev/dm-")
-        && std::fs::canonicalize(&disk.device).is_ok_and(|real| real.as_os_str() == path)
-}
-
 /// Which LUKS devices are open: those with a mapped device inside.
 fn see_luks(disks: &mut [Disk]) {
     let open: Vec<(String, String)> = disks
@@ -364,25 +320,6 @@ pub mod tests {
         assert_eq!(disks[2].luks, Some(Luks::Unlocked("/dev/mapper/luks-u-2".into())));
         assert_eq!(disks[4].luks, Some(Luks::Locked));
         assert_eq!(disks[3].parent.as_deref(), Some("/dev/vda2"));
-    }
-
-    #[test]
-    fn a_device_is_found_by_any_of_its_names() {
-        let disks = lsblk::parse(JSON.as_bytes()).unwrap();
-        for name in ["/dev/vda1", "vda1", "UUID=U-1", "LABEL=data", "PARTUUID=P-1"] {
-            assert_eq!(find(&disks, name).unwrap().device, "/dev/vda1", "{name}");
-        }
-        for (name, says) in [
-            ("vdb", "no such block device"),
-            ("LABEL=other", "no such block device"),
-            ("/dev/nothing", "no such block device"),
-            ("/dev/null", "/dev/null: not a block device"),
-            ("/etc/passwd", "/etc/passwd: not a block device"),
-            ("/", "/: not a block device"),
-        ] {
-            let said = find(&disks, name).unwrap_err().to_string();
-            assert!(said.contains(says), "{said}");
-        }
     }
 
     #[test]
