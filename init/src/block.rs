@@ -3,8 +3,11 @@
 //! util-linux's `blkid` does the probing: it knows every file system and partition table there is. What is ours is the waiting:
 //! a device is looked for again only when the kernel's list of them has changed or somebody says so.
 
+mod mapped;
+
 pub use crate::sys::block_device::{Writes, discard, reread_partitions, writes};
 pub use crate::sys::loop_device::{LoopDevice, attach as attach_loop};
+pub use mapped::{Mapped, Mappings, Opened, Part, number_of};
 
 use crate::report::{chain, failure};
 use lifeboot_contract::control::Order;
@@ -125,41 +128,23 @@ pub fn wait_for<T>(
 /// The kernel's partitions and device-mapper names, as one text.
 pub(crate) fn snapshot() -> String {
     let mut text = fs::read_to_string("/proc/partitions").unwrap_or_default();
-    for (device, uuid) in mapped() {
-        text.push_str(&format!("{device} {uuid}\n"));
+    for one in Mappings::read().iter() {
+        text.push_str(&format!("{} {}\n", one.kernel, one.uuid));
     }
     text
 }
 
-/// Device-mapper devices with their uuid, `dm-0` and `CRYPT-LUKS2-…`.
-fn mapped() -> Vec<(String, String)> {
-    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries
-        .filter_map(|entry| {
-            let uuid = fs::read_to_string(entry.path().join("dm/uuid")).ok()?;
-            Some((
-                entry.file_name().to_string_lossy().into_owned(),
-                uuid.trim().to_owned(),
-            ))
-        })
-        .collect();
-    found.sort();
-    found
+/// The mapped device of an unlocked LUKS volume, under whatever name it was opened and from whichever device of that UUID; what is left
+/// over from a disk that went away is none.
+pub fn unlocked(luks_uuid: &str) -> Option<PathBuf> {
+    let mappings = Mappings::read();
+    let found = mappings.of_uuid(luks_uuid)?;
+    Some(Path::new("/dev").join(&found.kernel))
 }
 
-/// The mapped device of an unlocked LUKS volume, under whatever name it was opened.
-pub fn unlocked(luks_uuid: &str) -> Option<PathBuf> {
-    let bare: String = luks_uuid.chars().filter(|c| *c != '-').collect();
-    let wanted = |uuid: &str| {
-        let mut parts = uuid.splitn(4, '-');
-        parts.next() == Some("CRYPT")
-            && parts.next().is_some_and(|kind| kind.starts_with("LUKS"))
-            && parts.next() == Some(&bare)
-    };
-    mapped()
-        .into_iter()
-        .find(|(_, uuid)| wanted(uuid))
-        .map(|(name, _)| Path::new("/dev").join(name))
+/// Whether this very device, which has that UUID on it or in its header elsewhere, is open.
+pub fn opened(luks_uuid: &str, device: &Path) -> Opened {
+    Mappings::read().opened(luks_uuid, number_of(device).as_deref())
 }
 
 /// The device of that name, if it is there now.

@@ -3,7 +3,7 @@
 //! A passphrase goes from where it comes from to cryptsetup's standard input and nowhere else: not into arguments, not into the
 //! environment, not into a log.
 
-use crate::block;
+use crate::block::{self, Opened};
 use crate::secret::Secret;
 use lifeboot_contract::plan::{Header, LuksOptions, LuksVolume, Plan};
 use std::ffi::OsStr;
@@ -142,9 +142,15 @@ impl Volume {
         })
     }
 
-    /// Whether it is open already, under whatever name.
+    /// Whether this very device is open already, under whatever name.
     pub fn is_open(&self) -> bool {
-        self.uuid().is_ok_and(|uuid| block::unlocked(&uuid).is_some())
+        matches!(self.opened(), Opened::As(_))
+    }
+
+    /// The same, and what stands where it would be opened to.
+    pub fn opened(&self) -> Opened {
+        self.uuid()
+            .map_or(Opened::No, |uuid| block::opened(&uuid, self.device.as_ref()))
     }
 
     fn attempt(&self, key: Key<'_>, aim: Aim) -> Result<Outcome, Trouble> {

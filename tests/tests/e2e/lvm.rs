@@ -107,3 +107,45 @@ fn a_boot_that_needs_luks_on_lvm_and_lvm_on_luks_goes_on_after_one_passphrase() 
     );
     guest.passed()
 }
+
+#[test]
+#[ignore = "make test-all"]
+fn volumes_on_a_disk_that_went_away_are_removed_by_lock_and_it_is_unlocked_again() -> Result<()> {
+    let disks = Disks::new("lvm-gone")?;
+    let (guest, client, _) = made(&disks)?;
+    let passphrase = PASSPHRASE.as_bytes();
+    client
+        .run_with(&["rescue", "unlock", "/dev/vdb"], passphrase)?
+        .success()?;
+    let mapper = client.run(&["ls /dev/mapper/luks-*"])?.success()?.text();
+    let mapper = mapper.trim();
+    client
+        .run(&["mkdir -p /mnt && mount /dev/vg1/root /mnt"])?
+        .success()?;
+    client
+        .run(&["echo 1 >$(readlink -f /sys/block/vdb)/../../../remove; sleep 1; echo 1 >/sys/bus/pci/rescan; sleep 2"])?
+        .success()?;
+    let refused = client.run(&["rescue", "lock", mapper])?;
+    ensure!(
+        refused.status == Some(1) && refused.errors().contains("mounted on /mnt"),
+        "{}{}",
+        refused.text(),
+        refused.errors()
+    );
+    client.run(&["umount", "/mnt"])?.success()?;
+    let refused = client.run_with(&["rescue", "unlock", "/dev/vdc"], passphrase)?;
+    ensure!(
+        refused.status == Some(1) && refused.errors().contains(&format!("rescue lock {mapper}")),
+        "{}{}",
+        refused.text(),
+        refused.errors()
+    );
+    client.run(&["rescue", "lock", mapper])?.success()?;
+    client
+        .run_with(&["rescue", "unlock", "/dev/vdc"], passphrase)?
+        .success()?;
+    client
+        .run(&["mount /dev/vg1/root /mnt && touch /mnt/x && umount /mnt"])?
+        .success()?;
+    guest.passed()
+}

@@ -1,11 +1,12 @@
 //! Encrypted disks: opened by the right passphrase only, by ssh or at the console, for repair or for the boot.
 
 use crate::world::{BOOT, FULL_BOOT, pc};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lifeboot_contract::status::Phase;
 use lifeboot_tests::artefacts::debian_os;
 use lifeboot_tests::fixtures::disk::{self, Damage, Disks, LETTER, LETTER_TEXT, PASSPHRASE};
 use lifeboot_tests::guest::{Board, Client, Conversation, Disk, Guest, Peer};
+use lifeboot_tests::process::Outcome;
 
 /// What `rescue unlock` asks with.
 const PROMPT: &str = "assphrase";
@@ -185,4 +186,89 @@ fn a_luks1_volume_is_opened_by_its_passphrase_only_as_a_luks2_volume_is() -> Res
     let text = client.run(&[&read])?.success()?.text();
     ensure!(text == LETTER_TEXT, "the letter reads {text:?}");
     guest.passed()
+}
+
+/// The same bytes on two disks: the UUID is no name for one of them.
+#[test]
+#[ignore = "make test-all"]
+fn a_copy_of_an_unlocked_disk_is_locked_and_so_is_the_disk_itself_when_it_went_away_and_came_back()
+-> Result<()> {
+    let disks = Disks::new("copy")?;
+    let first = disks.luks("first.img", "data", Damage::None)?;
+    let copy = disks.dir().join("copy.img");
+    std::fs::copy(&first, &copy).context("copy")?;
+    let mut guest = pc("LUKS disk and its copy")
+        .memory_mb(448)
+        .disk(Disk::raw(first))
+        .disk(Disk::raw(copy))
+        .boot()?;
+    guest.wait_event("ssh.listening", BOOT)?;
+    let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
+    unlock(&client, &["/dev/vda"], PASSPHRASE)?.success()?;
+    let again = unlock(&client, &["/dev/vda"], "wrong horse")?.success()?.text();
+    ensure!(again.contains("already unlocked"), "{again}");
+    let mapper = format!("/dev/mapper/{}", opened(&client)?);
+    for passphrase in ["wrong horse", PASSPHRASE] {
+        refuses(&unlock(&client, &["/dev/vdb"], passphrase)?, "/dev/vda")?;
+    }
+    refuses(
+        &unlock(&client, &["--name", "copy", "/dev/vdb"], "wrong horse")?,
+        "wrong passphrase",
+    )?;
+    unlock(&client, &["--name", "copy", "/dev/vdb"], PASSPHRASE)?.success()?;
+    let of_copy = client.run(&["cat /sys/block/vdb/holders/*/dm/name"])?.text();
+    ensure!(of_copy.trim() == "copy", "opened from /dev/vdb: '{of_copy}'");
+    client.run(&["rescue", "lock", "/dev/vdb"])?.success()?;
+    ensure!(
+        opened(&client)? == mapper.trim_start_matches("/dev/mapper/"),
+        "{}",
+        opened(&client)?
+    );
+    gone_and_back(&client, &mapper)?;
+    guest.passed()
+}
+
+/// /dev/vda away and back, as by its cable, while it is unlocked: it has another name then, and the mapping stands on nothing.
+fn gone_and_back(client: &Client, mapper: &str) -> Result<()> {
+    let listed = || client.run(&["rescue", "disks"]).map(|said| said.text());
+    ensure!(!listed()?.contains("left over"), "{}", listed()?);
+    client
+        .run(&["echo 1 >$(readlink -f /sys/block/vda)/../../../remove; sleep 1; echo 1 >/sys/bus/pci/rescan; sleep 2"])?
+        .success()?;
+    let back = client.run(&["ls /dev/vd?"])?.text();
+    ensure!(back.contains("/dev/vdc") && !back.contains("/dev/vda"), "{back}");
+    ensure!(
+        listed()?.contains("left over") && listed()?.contains(mapper),
+        "{}",
+        listed()?
+    );
+    for passphrase in ["wrong horse", PASSPHRASE] {
+        refuses(
+            &unlock(client, &["/dev/vdc"], passphrase)?,
+            &format!("rescue lock {mapper}"),
+        )?;
+    }
+    client.run(&["rescue", "lock", mapper])?.success()?;
+    ensure!(opened(client)?.is_empty(), "{} is still there", opened(client)?);
+    refuses(&unlock(client, &["/dev/vdc"], "wrong horse")?, "wrong passphrase")?;
+    unlock(client, &["/dev/vdc"], PASSPHRASE)?.success()?;
+    let read = format!("mkdir -p /mnt && mount {mapper} /mnt && cat /mnt/{LETTER} && umount /mnt");
+    let text = client.run(&[&read])?.success()?.text();
+    ensure!(text == LETTER_TEXT, "the letter reads {text:?}");
+    Ok(())
+}
+
+fn unlock(client: &Client, words: &[&str], passphrase: &str) -> Result<Outcome> {
+    client.run_with(&[&["rescue", "unlock"], words].concat(), passphrase.as_bytes())
+}
+
+fn refuses(ended: &Outcome, says: &str) -> Result<()> {
+    ensure!(
+        ended.status == Some(1) && ended.errors().contains(says),
+        "status {:?}, not '{says}': {}{}",
+        ended.status,
+        ended.text(),
+        ended.errors()
+    );
+    Ok(())
 }

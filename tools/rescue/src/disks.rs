@@ -4,6 +4,7 @@
 //! [`crate::fsck`] and others go by the same list.
 //!
 //! Files in reading order: `lsblk` which there are, `look` and `gpt` what is on one, `md` and `lvm` what is made of several,
+//! `left_over` what is made of nothing any more,
 //! `health` how they feel, `notes` what to do about it, `table` how it is shown; `find` which one is meant,
 //! `sysfs` what drivers tell.
 
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 mod find;
 pub mod gpt;
 mod health;
+mod left_over;
 pub mod links;
 pub mod look;
 pub mod lsblk;
@@ -95,6 +97,8 @@ pub struct Disk {
     pub read_only: bool,
     /// What it says of itself.
     pub health: Option<health::Health>,
+    /// Whether the disk it was made of has gone.
+    pub left_over: bool,
     /// Why not more is known.
     pub trouble: Option<String>,
     /// Who repairs, writes or reads it and lets nobody else.
@@ -255,6 +259,7 @@ pub fn list() -> anyhow::Result<Vec<Disk>> {
     see_luks(&mut disks);
     md::relate(&mut disks);
     lvm::relate(&mut disks);
+    left_over::add(&mut disks);
     for disk in &mut disks {
         disk.holder = work::holder(&disk.device);
         if disk.depth == 0 {

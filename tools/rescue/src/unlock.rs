@@ -2,16 +2,17 @@
 //!
 //! How a volume is opened is [`lifeboot_init::luks`]'s to know; this is about which one is meant, by what key, and what is said.
 
-use crate::disks::{self, Disk, LUKS, sysfs};
+use crate::disks::{self, Disk, LUKS};
 use crate::{control, output};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
 use lifeboot_contract::control::Request;
 use lifeboot_contract::plan::{Header, Plan};
-use lifeboot_init::{block, lvm};
+use lifeboot_init::lvm;
 use serde::Serialize;
 use std::process::ExitCode;
 
+mod already;
 mod by_hand;
 mod choose;
 mod lock;
@@ -119,8 +120,17 @@ pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
     let (open, locked): (Vec<_>, Vec<_>) = volumes
         .into_iter()
         .partition(|volume| aim == Aim::Open && volume.is_open());
-    let already = |volume| already(volume, options);
+    let already = |volume| already::report(volume, options);
     let mut reports: Vec<Report> = open.into_iter().map(already).collect();
+    let (stopped, locked): (Vec<_>, Vec<_>) = locked
+        .into_iter()
+        .map(|volume| (already::in_the_way(&volume, aim), volume))
+        .partition(|(why, _)| why.is_some());
+    reports.extend(stopped.into_iter().map(|(error, volume)| Report {
+        error,
+        ..Report::about(volume.device)
+    }));
+    let locked: Vec<Volume> = locked.into_iter().map(|(_, volume)| volume).collect();
     let source = match (&options.key_file, options.tang) {
         (_, true) => Source::Tang,
         (Some(file), _) => Source::File(by_hand::key_file(file)?),
@@ -219,37 +229,6 @@ pub fn volume_of(disk: &Disk, plan: Option<&Plan>) -> Volume {
     }
 }
 
-/// What is open, and why that is not enough.
-fn already(volume: Volume, options: &Unlock) -> Report {
-    let open = volume.uuid().ok().and_then(|uuid| block::unlocked(&uuid));
-    let is_writable = open.as_deref().is_some_and(|open| {
-        let own = sysfs::dir(&open.to_string_lossy());
-        sysfs::word(&own.join("ro")).as_deref() == Some("0")
-    });
-    let mapper = open.as_deref().and_then(by_hand::mapper_of);
-    let mapper = mapper.unwrap_or_else(|| volume.mapper());
-    let device = &volume.device;
-    let amiss = amiss(options, &mapper, is_writable);
-    let error = amiss.map(|what| {
-        format!("{device} is already unlocked as {mapper}, {what}; 'rescue lock {device}' first")
-    });
-    Report {
-        error,
-        mapper: Some(mapper),
-        was: Some("unlocked"),
-        ..Report::about(volume.device)
-    }
-}
-
-/// What somebody wants of a device that is open otherwise.
-fn amiss(options: &Unlock, mapper: &str, is_writable: bool) -> Option<String> {
-    let name = options.name.as_deref().map(|name| format!("/dev/mapper/{name}"));
-    match name.filter(|name| name != mapper) {
-        Some(name) => Some(format!("not as {name}")),
-        None => (options.read_only && is_writable).then(|| "and can be written".to_owned()),
-    }
-}
-
 impl Report {
     fn about(device: String) -> Report {
         Report {
@@ -331,29 +310,5 @@ fn missing_lvm(mapper: &str) {
         output::complain(&format!(
             "{mapper} holds logical volumes, and this image lacks the feature lvm."
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_open_is_enough_unless_another_name_or_no_writing_was_asked_for() {
-        let amiss = |words: &[&str], is_writable| {
-            let options = Unlock::from_args(&["unlock"], words).unwrap();
-            amiss(&options, "/dev/mapper/a", is_writable)
-        };
-        assert_eq!(amiss(&["vda2"], true), None);
-        assert_eq!(amiss(&["--name", "a", "vda2"], true), None);
-        assert_eq!(
-            amiss(&["--name", "b", "vda2"], true).unwrap(),
-            "not as /dev/mapper/b"
-        );
-        assert_eq!(amiss(&["--read-only", "vda2"], false), None);
-        assert_eq!(
-            amiss(&["--read-only", "vda2"], true).unwrap(),
-            "and can be written"
-        );
     }
 }

@@ -58,7 +58,7 @@ pub fn broken(note: &str, width: usize) -> Vec<String> {
 }
 
 /// Programs that notes end with.
-const COMMANDS: [&str; 2] = ["mdadm", "vgchange"];
+const COMMANDS: [&str; 3] = ["mdadm", "vgchange", "dmsetup"];
 
 fn of(disk: &Disk) -> Vec<String> {
     let mut notes = Vec::new();

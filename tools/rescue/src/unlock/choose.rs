@@ -4,7 +4,7 @@ use crate::disks::{self, Disk, LUKS, Luks};
 use crate::output;
 use anyhow::bail;
 use lifeboot_contract::plan::{LuksVolume, Plan};
-use lifeboot_init::block;
+use lifeboot_init::block::{self, Opened};
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 
 const NONE: &str = "there is no LUKS device; 'rescue disks' shows what is there";
@@ -72,7 +72,7 @@ fn candidates<'a>(disks: &'a [Disk], plan: Option<&Plan>) -> Vec<Candidate<'a>> 
             // Nothing on the device itself tells that it is one.
             Some(volume) if volume.header.is_some() => found.push(Candidate {
                 disk,
-                locked: block::unlocked(&volume.uuid).is_none(),
+                locked: !matches!(block::opened(&volume.uuid, disk.device.as_ref()), Opened::As(_)),
                 planned: true,
             }),
             _ if disk.fs.as_deref() != Some(LUKS) || planned.iter().any(is_header) => {}

@@ -1,7 +1,7 @@
 //! `rescue lock`: closes what `rescue unlock` opened, unless somebody uses it.
 
 use crate::disks::{self, Disk, Luks};
-use crate::output;
+use crate::{output, tool};
 use anyhow::{Context as _, anyhow, bail};
 use argh::FromArgs;
 use lifeboot_init::{luks, lvm};
@@ -50,6 +50,11 @@ pub fn run(options: &Lock) -> anyhow::Result<ExitCode> {
     if !users.is_empty() {
         bail!("{} is in use: {}", mapped.device, users.join("; "));
     }
+    if mapped.left_over {
+        remove(&disks, mapped)?;
+        say(options, &mapped.device, "left over", Vec::new())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let has_volumes = disks
         .iter()
         .any(|other| other.parent.as_deref() == Some(&mapped.device) && other.kind == "lvm");
@@ -78,6 +83,7 @@ fn say(options: &Lock, device: &str, was: &'static str, deactivated: Vec<String>
             serde_json::to_string(&report).context("report")?
         }
         "locked" => format!("{device} is locked already."),
+        "left over" => format!("{device} is removed; the disk it was opened from had gone."),
         _ if deactivated.is_empty() => format!("{device} is locked."),
         _ => format!(
             "{device} is locked, volume group {} deactivated.",
@@ -105,8 +111,24 @@ fn opened<'a>(disks: &'a [Disk], disk: &'a Disk) -> anyhow::Result<Option<&'a Di
     }
 }
 
-/// Who uses the device or anything made from it, each as a phrase.
-fn users(disks: &[Disk], mapped: &Disk) -> Vec<String> {
+/// Removes what was made of a disk that has gone, the uppermost first: LVM cannot read what it would go by.
+fn remove(disks: &[Disk], mapped: &Disk) -> anyhow::Result<()> {
+    for disk in family(disks, mapped).into_iter().rev() {
+        let name = disk.device.trim_start_matches("/dev/mapper/");
+        if disk.kind == "crypt" {
+            luks::close(name).map_err(|what| anyhow!("{}: {what}", disk.device))?;
+            continue;
+        }
+        let ended = tool::run(tool::command("dmsetup", ["remove", name]))?;
+        if !ended.status.success() {
+            bail!("{}: dmsetup: {}", disk.device, tool::last_words(&ended));
+        }
+    }
+    Ok(())
+}
+
+/// The device and everything made from it, what others are made from before those.
+fn family<'a>(disks: &'a [Disk], mapped: &'a Disk) -> Vec<&'a Disk> {
     let mut family = vec![mapped];
     let mut at = 0;
     while let Some(parent) = family.get(at).map(|disk| disk.device.clone()) {
@@ -117,6 +139,12 @@ fn users(disks: &[Disk], mapped: &Disk) -> Vec<String> {
         );
         at += 1;
     }
+    family
+}
+
+/// Who uses the device or anything made from it, each as a phrase.
+fn users(disks: &[Disk], mapped: &Disk) -> Vec<String> {
+    let family = family(disks, mapped);
     let mut users = Vec::new();
     for disk in &family {
         for place in &disk.mounted {
