@@ -3,7 +3,7 @@
 //! Looking writes nothing, see [`look`]. Only what is chosen is mounted for writing.
 //!
 //! Files in reading order: `volumes` makes devices appear, `find` looks into them (`look`, `os_release`, `fstab`, `options`), `choose` has a
-//! person choose, `bring` leads from one to the next, `plan` decides (`resolve`), `make` does it (`attach`), `state` remembers it, `undo` takes it down (`table`, `holders`).
+//! person choose, `bring` leads from one to the next (`inside`), `plan` decides (`resolve`), `make` does it (`attach`), `state` remembers it, `undo` takes it down (`table`, `holders`).
 
 use crate::disks;
 use crate::output;
@@ -28,6 +28,7 @@ mod choose;
 pub mod find;
 mod fstab;
 pub mod holders;
+mod inside;
 mod look;
 mod make;
 pub mod options;

@@ -242,3 +242,42 @@ fn a_system_on_half_a_mirror_is_found_without_a_write_and_mounted() -> Result<()
     ensure!(sha256(&halves[1])? != before, "this test cannot see a change");
     guest.passed()
 }
+
+/// The only half of a mirror that there is, with LUKS on it and a file system that is no system in that.
+#[test]
+#[ignore = "make test-all"]
+fn luks_on_half_a_mirror_is_unlocked_as_it_was_listed_and_mounted_by_any_of_its_names() -> Result<()> {
+    let disks = Disks::new("mirror-luks")?;
+    let (guest, client, _) = with_blank("LUKS on half a RAID", &disks, 96)?;
+    let script = "set -e; cat >/tmp/p; \
+                  mdadm --create /dev/md0 --quiet --run --level 1 --raid-devices 2 --metadata 1.2 /dev/vda missing; \
+                  cryptsetup luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --batch-mode --key-file /tmp/p /dev/md0; \
+                  cryptsetup open --key-file /tmp/p /dev/md0 fill; mkfs.ext4 -q /dev/mapper/fill; cryptsetup close fill; \
+                  mdadm --stop --quiet /dev/md0; rm /tmp/p; sync";
+    let passphrase = PASSPHRASE.as_bytes();
+    client.run_with(&[script], passphrase)?.success()?;
+    let listed = json(&client, &["rescue", "mount", "--list", "--json"])?;
+    let device = listed["locked"][0].as_str().unwrap_or_default();
+    ensure!(device.starts_with("/dev/md"), "{listed:#}");
+    client
+        .run_with(&["rescue", "unlock", device], passphrase)?
+        .success()?;
+    for name in [device, "/dev/vda"] {
+        client.run(&["rescue", "mount", name])?.success()?;
+        ensure!(mounted(&client, "/mnt")? == ["/mnt"], "{name} is not mounted");
+        client.run(&["rescue", "umount"])?.success()?;
+    }
+    client.run(&["rescue", "lock", device])?.success()?;
+    client.run(&["mdadm", "--stop", device])?.success()?;
+    // Asleep and locked, it is woken, unlocked and mounted by the name of its half.
+    client
+        .run_with(&["rescue", "mount", "/dev/vda"], passphrase)?
+        .success()?;
+    ensure!(mounted(&client, "/mnt")? == ["/mnt"], "/dev/vda is not mounted");
+    client.run(&["rescue", "umount", "--close"])?.success()?;
+    let left = client
+        .run(&["ls -d /sys/block/md*; ls /dev/mapper | grep luks"])?
+        .text();
+    ensure!(left.is_empty(), "left: {left}");
+    guest.passed()
+}

@@ -2,6 +2,7 @@
 
 use super::choose;
 use super::find::{self, Found, System};
+use super::inside::{data, within};
 use super::make::{Report, Work};
 use super::plan::{Asked, Plan};
 use super::state::{By, Held};
@@ -169,18 +170,6 @@ fn search(
     }
 }
 
-/// A device and what is in it.
-fn within<'a>(disks: &'a [Disk], device: &'a Disk) -> Vec<&'a Disk> {
-    let mut inside = vec![device];
-    for disk in disks {
-        let holds = |outer: &&Disk| disk.parent.as_ref() == Some(&outer.device);
-        if inside.iter().any(holds) {
-            inside.push(disk);
-        }
-    }
-    inside
-}
-
 /// The LUKS device to open before there is anything to mount: the one that was named, else the only locked one there is.
 fn to_unlock(concerned: &[&Disk], found: &Found, request: &Request<'_>) -> Option<String> {
     if !found.systems.is_empty() {
@@ -205,18 +194,5 @@ fn to_unlock(concerned: &[&Disk], found: &Found, request: &Request<'_>) -> Optio
             Some(first.device.clone())
         }
         _ => None,
-    }
-}
-
-/// A file system that is no system, to be mounted all the same.
-fn data<'a>(disks: &'a [Disk], name: &str) -> anyhow::Result<&'a Disk> {
-    let disk = disks::find(disks, name)?;
-    match disk.fs.as_deref() {
-        Some(LUKS) => bail!("{}: locked; 'rescue unlock {0}' opens it", disk.device),
-        Some("swap" | "swsuspend" | "LVM2_member" | "linux_raid_member") | None => bail!(
-            "{}: nothing on it can be mounted; 'rescue disks' shows what is there",
-            disk.device
-        ),
-        Some(_) => Ok(disk),
     }
 }
