@@ -38,7 +38,7 @@ mod resolve;
 pub mod state;
 pub mod table;
 pub mod undo;
-mod volumes;
+pub mod volumes;
 
 /// Where systems are mounted when nothing is said.
 pub const PLACE: &str = "/mnt";

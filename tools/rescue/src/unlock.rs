@@ -3,6 +3,7 @@
 //! How a volume is opened is [`lifeboot_init::luks`]'s to know; this is about which one is meant, by what key, and what is said.
 
 use crate::disks::{self, Disk, LUKS};
+use crate::mount::volumes::{self, For};
 use crate::{control, output};
 use anyhow::{Context as _, bail};
 use argh::FromArgs;
@@ -95,7 +96,7 @@ pub fn run(options: &Unlock) -> anyhow::Result<ExitCode> {
         return Ok(misused(what));
     }
     let header = options.header.as_deref().map(by_hand::header).transpose()?;
-    let disks = disks_with_logical_volumes(options.device.as_deref())?;
+    let disks = disks_with_all_made_of_them(options.device.as_deref())?;
     let plan = control::plan(&control::run_dir()).ok();
     let chosen = match (&options.device, options.all) {
         (Some(name), _) => vec![disks::find(&disks, name)?],
@@ -167,17 +168,24 @@ fn contradiction(options: &Unlock) -> Option<&'static str> {
     }
 }
 
-/// The devices there are; when what is wanted is not among them, logical volumes are brought up first.
-fn disks_with_logical_volumes(wanted: Option<&str>) -> anyhow::Result<Vec<Disk>> {
+/// The devices there are; when what is wanted is not among them, RAIDs and logical volumes are brought up first.
+fn disks_with_all_made_of_them(wanted: Option<&str>) -> anyhow::Result<Vec<Disk>> {
     let disks = disks::list()?;
     let there = match wanted {
         Some(name) => disks::find(&disks, name).is_ok(),
         None => disks.iter().any(|disk| disk.fs.as_deref() == Some(LUKS)),
     };
-    if there || activate().is_empty() {
+    if there {
         return Ok(disks);
     }
-    disks::list()
+    let activated = volumes::activate(For::Use)?;
+    for note in &activated.notes {
+        output::complain(&format!("rescue: {note}"));
+    }
+    match activated.opened.is_empty() {
+        true => Ok(disks),
+        false => disks::list(),
+    }
 }
 
 /// What is wanted of a device, after looking whether it is one that can be opened.
