@@ -206,7 +206,7 @@ fn wanted(
         bail!(
             "{}: not a LUKS device but {}; when its header is elsewhere, --header says where",
             disk.device,
-            disk.fs.as_deref().unwrap_or("without any known content")
+            content(disk)
         );
     }
     if let Some(name) = &options.name {
@@ -217,6 +217,17 @@ fn wanted(
     }
     volume.options.read_only |= options.read_only;
     Ok(volume)
+}
+
+/// What is on a device that is no LUKS device.
+fn content(disk: &Disk) -> String {
+    match (&disk.fs, &disk.table) {
+        (Some(fs), _) => fs.clone(),
+        (None, Some(table)) => {
+            format!("a disk with a partition table ({table}), whose partitions have names of their own")
+        }
+        (None, None) => "without any known content".to_owned(),
+    }
 }
 
 /// A LUKS device as the plan wants it opened; one with its header elsewhere has a name only if the plan gives it one.
@@ -318,5 +329,24 @@ fn missing_lvm(mapper: &str) {
         output::complain(&format!(
             "{mapper} holds logical volumes, and this image lacks the feature lvm."
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_luks_device_is_called_what_it_is() {
+        let of = |fs: Option<&str>, table: Option<&str>| {
+            content(&Disk {
+                fs: fs.map(str::to_owned),
+                table: table.map(str::to_owned),
+                ..Disk::default()
+            })
+        };
+        assert_eq!(of(Some("ext4"), None), "ext4");
+        assert_eq!(of(None, None), "without any known content");
+        assert!(of(None, Some("gpt")).contains("partition table (gpt)"));
     }
 }
