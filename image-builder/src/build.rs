@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
-use lifeboot_contract::authorized::List;
-use lifeboot_contract::image::{self, ImageInfo};
+use lifeboot_contract::image::ImageInfo;
 
 use crate::archive::Archive;
 use crate::authority;
@@ -17,6 +16,7 @@ use crate::compress::{Compression, Store};
 use crate::elf;
 use crate::kernel::Kernel;
 use crate::listing::{Listing, Provenance};
+use crate::login;
 use crate::output::{self, Built, Wanted};
 use crate::packages::{self, Freshness};
 use crate::public;
@@ -165,6 +165,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         recipe.look_up(arguments.recipe.as_deref(), arguments.kernel_config.as_deref())?;
     let wanted = Wanted::of(&recipe, &board)?;
     let given = read_given(&recipe, &board)?;
+    let nobody = login::warning(&recipe, given.config.as_deref());
     let fetching = Fetching {
         mirror: arguments.mirror.as_deref(),
         freshness: if arguments.refresh {
@@ -218,6 +219,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     print!("{}", report::features::table(&archive, &features, board.arch));
     for warning in checked.warnings() {
         println!("kernel {}: {warning}", kernel.release);
+    }
+    if let Some(warning) = nobody {
+        println!("{warning}");
     }
     Ok(())
 }
@@ -329,21 +333,10 @@ fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
     for path in &recipe.ca {
         authorities.extend(authority::read(path)?);
     }
-    let mut login_keys = Vec::new();
-    for (path, place, list) in [
-        (&recipe.authorized_keys, image::AUTHORIZED_KEYS, List::Root),
-        (&recipe.unlock_keys, image::UNLOCK_KEYS, List::Role),
-        (&recipe.status_keys, image::STATUS_KEYS, List::Role),
-        (&recipe.user_ca, image::USER_AUTHORITIES, List::Authorities),
-    ] {
-        if let Some(path) = path {
-            login_keys.push((place, public::login_keys(path, list)?.into_bytes()));
-        }
-    }
     let config = recipe.config.as_deref().map(public::config).transpose()?;
     Ok(Given {
         executable,
-        login_keys,
+        login_keys: login::keys(recipe)?,
         trusted_keys,
         authorities,
         config: config.map(String::into_bytes),

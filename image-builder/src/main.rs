@@ -27,6 +27,7 @@ mod inspect;
 mod kernel;
 mod list;
 mod listing;
+mod login;
 mod modules;
 mod output;
 mod packages;

@@ -38,11 +38,22 @@ pub fn without_secret(text: &str) -> Result<()> {
     }
 }
 
-/// Lines of `authorized_keys`, each of which the ssh server takes.
+/// Lines of `authorized_keys`, each of which the ssh server takes, and at least one.
 pub fn login_keys(path: &Path, list: List) -> Result<String> {
+    let (text, keys) = key_lines(path, list)?;
+    ensure!(
+        keys > 0,
+        "{}: no key in it; an image without is built when the option is left out",
+        path.display()
+    );
+    Ok(text)
+}
+
+/// Lines of `authorized_keys`, each of which the ssh server takes, and how many they are.
+pub fn key_lines(path: &Path, list: List) -> Result<(String, usize)> {
     let text = text(path)?;
     let about = || path.display().to_string();
-    let (_, refused) = authorized::read(&text, list);
+    let (taken, refused) = authorized::read(&text, list);
     if let [first, more @ ..] = refused.as_slice() {
         let more = match more.len() {
             0 => String::new(),
@@ -50,7 +61,7 @@ pub fn login_keys(path: &Path, list: List) -> Result<String> {
         };
         bail!("{}: line {}: {}{more}", about(), first.line, first.what);
     }
-    Ok(text)
+    Ok((text, taken.len()))
 }
 
 /// A minisign public key: its comment, and one line.

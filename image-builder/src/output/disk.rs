@@ -193,7 +193,7 @@ fn read_keys(directory: &Path) -> Result<Files> {
             );
         }
         let bytes = if name == key_partition::AUTHORIZED_KEYS {
-            public::login_keys(&path, List::Root)?.into_bytes()
+            public::key_lines(&path, List::Root)?.0.into_bytes()
         } else {
             fs::read(&path).with_context(|| path.display().to_string())?
         };

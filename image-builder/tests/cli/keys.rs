@@ -238,3 +238,43 @@ fn keys_of_each_user_and_of_authorities_lie_where_the_device_looks() {
         assert!(content.starts_with(&format!("{}\n", ssh_key(place))), "{place}");
     }
 }
+
+#[test]
+fn an_image_that_nobody_can_log_in_to_is_built_and_says_so_last() {
+    let system = System::new();
+    let said = |ran: Ran| {
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        let last = ran.out.lines().last().unwrap_or_default().to_owned();
+        last.starts_with("WARNING: NOBODY CAN LOG IN")
+    };
+    assert!(said(system.build(&[])));
+    let key = ssh_key("me");
+    for flag in LOGIN {
+        assert!(!said(with(&system, flag, key.as_bytes())), "{flag}");
+    }
+    for (config, warned) in [
+        ("lifeboot.ssh-port = 2222\n".to_owned(), true),
+        (format!("lifeboot.ssh-key = \"{key}\"\n"), false),
+        ("lifeboot.key-partition = \"LABEL=LIFEBOOT\"\n".to_owned(), false),
+    ] {
+        assert_eq!(
+            said(with(&system, "--config", config.as_bytes())),
+            warned,
+            "{config}"
+        );
+    }
+}
+
+#[test]
+fn a_file_without_a_key_is_refused() {
+    for flag in LOGIN {
+        for text in ["", "# none yet\n\n"] {
+            refused(
+                flag,
+                text.as_bytes(),
+                "no key in it",
+                "when the option is left out",
+            );
+        }
+    }
+}
