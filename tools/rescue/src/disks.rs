@@ -4,7 +4,7 @@
 //! [`crate::fsck`] and others go by the same list.
 //!
 //! Files in reading order: `lsblk` which there are, `look` and `gpt` what is on one, `md` and `lvm` what is made of several,
-//! `left_over` what is made of nothing any more,
+//! `stack` what of what, `left_over` what of nothing any more,
 //! `health` how they feel, `notes` what to do about it, `table` how it is shown; `find` which one is meant,
 //! `sysfs` what drivers tell.
 
@@ -26,6 +26,7 @@ pub mod lsblk;
 pub mod lvm;
 pub mod md;
 mod notes;
+pub mod stack;
 pub mod sysfs;
 mod table;
 

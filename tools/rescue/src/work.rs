@@ -6,4 +6,4 @@ mod detached;
 mod lock;
 
 pub use detached::{Manner, Place, begin, keep_log, parsed, start, tell};
-pub use lock::{Holder, Lock, Purpose, disown, holder, lines, none_is_held, slug, take};
+pub use lock::{Holder, Lock, Purpose, disown, holder, in_the_way, lines, none_is_held, slug, take, visit};

@@ -1,5 +1,6 @@
 //! What the kernel's drivers tell of a device without anybody touching the device.
 
+use rustix::fs::{FileType, major, minor, stat};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,22 @@ pub const SERIAL: [&str; 3] = ["serial", "device/serial", "device/vpd_pg80"];
 
 /// The kernel's directory of a device.
 pub fn dir(device: &str) -> PathBuf {
-    let real = fs::canonicalize(device).unwrap_or_else(|_| PathBuf::from(device));
-    Path::new("/sys/class/block").join(real.file_name().unwrap_or_default())
+    Path::new("/sys/class/block").join(name(device))
+}
+
+/// By which the kernel knows a device: `dm-0` what people know as `/dev/mapper/root`, be that a link or a node of its own.
+pub fn name(device: &str) -> String {
+    let number = stat(device)
+        .ok()
+        .filter(|found| FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice)
+        .map(|found| format!("/sys/dev/block/{}:{}", major(found.st_rdev), minor(found.st_rdev)));
+    let real = number.and_then(|link| fs::canonicalize(link).ok());
+    let real = real.or_else(|| fs::canonicalize(device).ok());
+    let path = real.as_deref().unwrap_or(Path::new(device));
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The first of `places` below `dir` that says something.

@@ -86,8 +86,10 @@ fn in_use(device: &str) -> Option<String> {
     let busy = options
         .open(device)
         .is_err_and(|error| error.raw_os_error() == Some(Errno::BUSY.raw_os_error()));
-    busy.then(|| {
-        "in use, not checked: something on it or made of it is active, 'rescue disks' shows what".to_owned()
+    busy.then(|| match work::in_the_way(device) {
+        Some(told) => format!("in use, not checked: {told}"),
+        None => "in use, not checked: something on it or made of it is active, 'rescue disks' shows what"
+            .to_owned(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! One device, one who has it for itself: a lock that ends with the process that holds it, and says who that is.
 
 use crate::control;
+use crate::disks::stack;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use std::fs::{self, File, TryLockError};
@@ -86,12 +87,45 @@ pub fn slug(device: &str) -> String {
     device.trim_start_matches("/dev/").replace('/', "-")
 }
 
-/// Locks `device`.
+/// Locks `device`. Whoever wants it for themselves does not get it while somebody has a part of it, or what it is a part of.
 ///
 /// # Errors
 /// Another check or repair of it runs; it is named.
 pub fn take(device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
-    take_in(&dir(), device, purpose)
+    let lock = take_in(&dir(), device, purpose)?;
+    match in_the_way(device).filter(|_| purpose != Purpose::Look) {
+        Some(told) => bail!("{device}: {told}"),
+        None => Ok(lock),
+    }
+}
+
+/// For whoever mounts `device`: nobody has it, a part of it or what it is a part of for themselves, and nobody gets it before what is
+/// returned is dropped.
+///
+/// # Errors
+/// Somebody has; it is named.
+pub fn visit(device: &str) -> anyhow::Result<Vec<Lock>> {
+    visit_in(&dir(), device, &around(device))
+}
+
+/// Who has something for themselves that `device` is a part of, or that is a part of `device`.
+pub fn in_the_way(device: &str) -> Option<String> {
+    told_in(&dir(), &around(device))
+}
+
+fn around(device: &str) -> Vec<String> {
+    [stack::below(device), stack::above(device)].concat()
+}
+
+fn visit_in(dir: &Path, device: &str, around: &[String]) -> anyhow::Result<Vec<Lock>> {
+    let all = std::iter::once(device).chain(around.iter().map(String::as_str));
+    all.map(|one| take_in(dir, one, Purpose::Look)).collect()
+}
+
+fn told_in(dir: &Path, devices: &[String]) -> Option<String> {
+    devices
+        .iter()
+        .find_map(|device| Some(format!("{device} is {}", holder_in(dir, device)?.told(device))))
 }
 
 /// The process that has `device` for itself, if one has.
@@ -190,7 +224,7 @@ fn take_in(dir: &Path, device: &str, purpose: Purpose) -> anyhow::Result<Lock> {
 fn taken(dir: &Path, device: &str) -> String {
     match holder_in(dir, device) {
         Some(holder) => format!("{device}: it is {}", holder.told(device)),
-        None => format!("{device}: a 'rescue fsck' checks it at the moment"),
+        None => format!("{device}: a 'rescue fsck' or 'rescue mount' looks at it at the moment"),
     }
 }
 
@@ -256,6 +290,30 @@ mod tests {
         assert!(take_in(&dir, "/dev/mapper/a", Purpose::Repair).is_err());
         assert_eq!(holder_in(&dir, "/dev/mapper/a"), None);
         drop((one, other));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_somebody_has_for_themselves_is_not_mounted_nor_what_it_is_made_of_or_part_of() {
+        let dir = std::env::temp_dir().join(format!("lifeboot-visit-{}", std::process::id()));
+        let around = ["/dev/a".to_owned(), "/dev/mapper/a-root".to_owned()];
+        let own = std::process::id();
+        for device in ["/dev/a1", "/dev/a", "/dev/mapper/a-root"] {
+            let held = take_in(&dir, device, Purpose::Backup).unwrap();
+            let error = visit_in(&dir, "/dev/a1", &around).unwrap_err().to_string();
+            assert_eq!(error, format!("{device}: it is being read by process {own}"));
+            let told = told_in(&dir, &around);
+            let expected = format!("{device} is being read by process {own}");
+            assert_eq!(told, (device != "/dev/a1").then_some(expected));
+            drop(held);
+        }
+        // A neighbour is none of its business, another who looks is not in its way, and nobody begins while it mounts.
+        let _neighbour = take_in(&dir, "/dev/a2", Purpose::Repair).unwrap();
+        let _looks = take_in(&dir, "/dev/a", Purpose::Look).unwrap();
+        let visit = visit_in(&dir, "/dev/a1", &around).unwrap();
+        assert!(take_in(&dir, "/dev/mapper/a-root", Purpose::Deploy).is_err());
+        drop(visit);
+        assert!(take_in(&dir, "/dev/mapper/a-root", Purpose::Deploy).is_ok());
         fs::remove_dir_all(&dir).unwrap();
     }
 
