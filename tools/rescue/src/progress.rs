@@ -64,6 +64,12 @@ impl Progress {
         self.tick(&mut state);
     }
 
+    /// What would be shown if it were time.
+    #[cfg(test)]
+    pub fn line(&self) -> String {
+        self.state().line()
+    }
+
     /// A sentence of somebody else, without the two getting into each other's line.
     pub fn say(&self, text: &str) {
         let mut state = self.state();
@@ -84,22 +90,30 @@ impl Progress {
         if !state.ticker.due() {
             return;
         }
+        let line = state.line();
+        state.ticker.show(&line);
+    }
+}
+
+impl State {
+    /// What is shown now, by what was known a while ago.
+    fn line(&mut self) -> String {
         let now = Instant::now();
-        while state.samples.len() > 1 && now.duration_since(state.samples[0].0) > WINDOW {
-            state.samples.pop_front();
+        while self.samples.len() > 1 && now.duration_since(self.samples[0].0) > WINDOW {
+            self.samples.pop_front();
         }
-        let (since, source, image) = state.samples.front().copied().unwrap_or((now, 0, 0));
+        let (since, source, image) = self.samples.front().copied().unwrap_or((now, 0, 0));
         let line = sentence(&Step {
-            verb: state.verb,
-            total: state.total,
-            source: state.source,
-            image: state.image,
-            came: state.source.saturating_sub(source),
-            went: state.image.saturating_sub(image),
+            verb: self.verb,
+            total: self.total,
+            source: self.source,
+            image: self.image,
+            came: self.source.saturating_sub(source),
+            went: self.image.saturating_sub(image),
             within: now.duration_since(since),
         });
-        state.samples.push_back((now, state.source, state.image));
-        state.ticker.show(&line);
+        self.samples.push_back((now, self.source, self.image));
+        line
     }
 }
 

@@ -7,7 +7,7 @@ use crate::deploy::pipe;
 use crate::deploy::source::Source;
 use crate::deploy::unpack;
 use crate::deploy::write::{CHUNK, fill, sum};
-use crate::progress::Progress;
+use crate::progress::{Progress, Watch as _};
 use anyhow::{Context as _, anyhow, bail};
 use lifeboot_contract::plan::{Plan, Verify};
 use lifeboot_init::stage::fetch::Sink;
@@ -116,7 +116,8 @@ impl Sink for Comparison {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.came += bytes.len() as u64;
-        self.progress.source(self.came);
+        // They are what is gone through; there is nothing that they come from.
+        self.progress.at(self.came);
         match &self.running {
             Some((sender, _)) if sender.bytes(bytes.to_vec()) => Ok(()),
             _ => Err(io::Error::other("it is not what was read")),

@@ -11,6 +11,14 @@ fn disk() -> Vec<u8> {
 
 /// Reads a backup of that disk back from a server that answers one request so.
 fn read_back(status: &'static str, kept: fn(&[u8]) -> Vec<u8>) -> Result<(), String> {
+    read_back_seen(status, kept, &Arc::new(Progress::new()))
+}
+
+fn read_back_seen(
+    status: &'static str,
+    kept: fn(&[u8]) -> Vec<u8>,
+    progress: &Arc<Progress>,
+) -> Result<(), String> {
     let packed = zstd::encode_all(&disk()[..], 1).unwrap();
     let body = kept(&packed);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -37,7 +45,7 @@ fn read_back(status: &'static str, kept: fn(&[u8]) -> Vec<u8>) -> Result<(), Str
         &Plan::default(),
         (&digest, &sums),
         unpacked,
-        &Arc::new(Progress::new()),
+        progress,
     );
     server.join().unwrap();
     read.map_err(|error| format!("{error:#}"))
@@ -50,6 +58,19 @@ fn what_the_server_kept_is_compared_and_what_it_refuses_is_said() {
     assert!(
         refused.starts_with("fetch: http://127.0.0.1:") && refused.ends_with("/a.img.zst: 404 Not Found"),
         "{refused}"
+    );
+}
+
+#[test]
+fn it_is_seen_how_much_was_read_back() {
+    let progress = Arc::new(Progress::new());
+    read_back_seen("200 OK", |packed| packed.to_vec(), &progress).unwrap();
+    let line = progress.line();
+    let packed = zstd::encode_all(&disk()[..], 1).unwrap().len() as u64;
+    let start = format!("verifying: {}, ", crate::disks::human(packed));
+    assert!(
+        line.starts_with(&start) && !line.contains(" 0 B/s") && line.contains("100 %"),
+        "{line}"
     );
 }
 
