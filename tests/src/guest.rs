@@ -251,6 +251,14 @@ impl Guest {
         qmp::command(&self.dir, "device_add", &device)
     }
 
+    /// Pulls out what [`Guest::plug`] has plugged in; the guest takes its time to notice.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn unplug(&self) -> Result<()> {
+        qmp::command(&self.dir, "device_del", &serde_json::json!({"id": "plugged"}))
+    }
+
     /// Plugs a network card, on the network that was named with `-netdev`, into an empty slot.
     ///
     /// # Errors

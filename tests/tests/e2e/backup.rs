@@ -17,6 +17,7 @@ mod dying;
 mod refusals;
 mod servers;
 mod session;
+mod torn;
 
 const MIB: usize = 1024 * 1024;
 /// Where it is sent.

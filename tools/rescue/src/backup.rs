@@ -3,7 +3,7 @@
 //! The one thing a reader would get wrong: what a file system does not use is zeros in the image, and which that is must be certain. Whatever
 //! is not certain is read.
 //!
-//! Files in reading order: `job` all of it, `target` where it goes, `origin` the disk, `survey` what is on it with `layout`, `ext4`, `fat`, `xfs`, `btrfs` and
+//! Files in reading order: `job` all of it, `target` where it goes, `origin` the disk, `witness` that nobody changes it, `survey` what is on it with `layout`, `ext4`, `fat`, `xfs`, `btrfs` and
 //! `wanted`, `copy` reading, `pack` packing, `put` and `answer` sending, `verify` reading back, `report` what is seen.
 
 use crate::deploy::target::Target as Device;
@@ -43,6 +43,7 @@ mod survey;
 mod target;
 mod verify;
 mod wanted;
+mod witness;
 mod xfs;
 
 /// What `-` means; `main` makes the one of the other.

@@ -2,6 +2,7 @@
 
 use super::origin::Origin;
 use super::wanted::Wanted;
+use super::witness::GONE;
 use crate::deploy::block::{ALIGN, Block};
 use crate::deploy::write::{CHUNK, sum};
 use crate::progress::{Progress, Watch as _};
@@ -171,6 +172,10 @@ impl Reader<'_> {
         (from, to): (usize, usize),
         error: io::Error,
     ) -> anyhow::Result<()> {
+        // Then there is nothing to be had of it by any means, nor is the rest of it zeros.
+        if self.origin.witness.is_gone() {
+            bail!("{}: {GONE}: nothing comes from byte {at} on", self.origin.name);
+        }
         if self.unreadable == Unreadable::Fail {
             bail!(
                 "{}: {} bytes at byte {at} cannot be read, in {TRIES} tries: {error} \

@@ -8,6 +8,7 @@ use super::report::{Outcome, Report};
 use super::target::{Kept, Partial, Sink, Target, digest_file};
 use super::verify;
 use super::wanted::Wanted;
+use super::witness::GONE;
 use super::{Backup, STDOUT, in_use, packing};
 use crate::deploy::block::Block;
 use crate::deploy::bmap::hex;
@@ -117,12 +118,6 @@ impl Job<'_> {
 
     fn carry_out(&mut self) -> anyhow::Result<()> {
         let copied = self.tries()?;
-        // Nobody could mount it while it was held; where it was mounted for reading before, somebody may have changed that.
-        if !self.origin.exclusive
-            && let Some(refusal) = in_use::refusal(&Device::find(&self.device.disk.device, None)?)?
-        {
-            bail!("it has changed while it was read: {refusal}");
-        }
         self.report.read_bytes = copied.read;
         self.report.unread = copied.gaps;
         self.leave_digest()?;
@@ -142,6 +137,26 @@ impl Job<'_> {
             )
             .context("the backup was written and does not read back as it should")?;
             self.report.verified = true;
+        }
+        Ok(())
+    }
+
+    /// That what was read is a disk, and not some of it as it was and some as it is.
+    fn unchanged(&self) -> anyhow::Result<()> {
+        const CHANGED: &str = "it has changed while it was read";
+        let name = &self.origin.name;
+        if self.origin.witness.is_gone() {
+            bail!("{name}: {GONE}");
+        }
+        // Nobody could mount it while it was held; where it was mounted for reading before, somebody may have changed that.
+        if !self.origin.exclusive
+            && let Some(refusal) = in_use::refusal(&Device::find(&self.device.disk.device, None)?)?
+        {
+            bail!("{CHANGED}: {refusal}");
+        }
+        // And who has unmounted it again has left this.
+        if let Some((device, sectors)) = self.origin.witness.written() {
+            bail!("{name}: {CHANGED}: {sectors} sectors of {device} were written or discarded meanwhile");
         }
         Ok(())
     }
@@ -178,10 +193,12 @@ impl Job<'_> {
         let working = self.start(packing, sender).map_err(Trouble::Final)?;
         let mut digest = Context::new(&SHA256);
         let mut buffer = vec![0; 256 << 10];
+        // The last piece: without it nothing that is whole is anywhere, and it goes only when it is known to be true.
+        let mut held = Vec::with_capacity(buffer.len());
         let mut packed = 0;
         let poured = loop {
             let count = match receiver.read(&mut buffer) {
-                Ok(0) => break sink.finish(),
+                Ok(0) => break self.conclude(sink, &held),
                 Ok(count) => count,
                 // Why, the thread tells.
                 Err(error) => break Err(Trouble::Final(error.into())),
@@ -189,9 +206,11 @@ impl Job<'_> {
             let bytes = buffer.get(..count).unwrap_or_default();
             digest.update(bytes);
             packed += count as u64;
-            if let Err(trouble) = sink.put(bytes) {
+            if let Err(trouble) = sink.put(&held) {
                 break Err(trouble);
             }
+            held.clear();
+            held.extend_from_slice(bytes);
         };
         drop(receiver);
         let worked = working
@@ -206,6 +225,12 @@ impl Job<'_> {
         self.report.packed_bytes = packed;
         self.report.sha256 = Some(hex(digest.finish().as_ref()));
         Ok(copied)
+    }
+
+    fn conclude(&self, mut sink: Sink, last: &[u8]) -> Result<(), Trouble> {
+        self.unchanged().map_err(Trouble::Final)?;
+        sink.put(last)?;
+        sink.finish()
     }
 
     /// Reads and packs, each in a thread; all of it went into `sender` when the second of them returns well.

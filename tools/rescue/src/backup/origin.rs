@@ -3,6 +3,7 @@
 //! The one thing a reader would get wrong: the page cache of a disk and those of its partitions know nothing of each other. What was read
 //! of the disk before a partition was written would still be there, the old bitmaps of a file system included.
 
+use super::witness::Witness;
 use crate::deploy::block::{ALIGN, Block};
 use anyhow::Context as _;
 use lifeboot_init::block;
@@ -24,6 +25,8 @@ pub struct Origin {
     direct: bool,
     /// Whether the kernel keeps others from mounting it. Not when it is mounted already, if only for reading.
     pub exclusive: bool,
+    /// What it was before any of it was read.
+    pub witness: Witness,
 }
 
 impl Origin {
@@ -63,6 +66,7 @@ impl Origin {
             crate::output::ignore(block::reread_partitions(&file));
         }
         Ok(Origin {
+            witness: Witness::new(&name),
             file,
             name,
             size,

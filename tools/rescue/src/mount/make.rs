@@ -5,7 +5,6 @@ use super::options::Options;
 use super::plan::{LeftOut, Plan, Step, What};
 use super::state::{By, Held, Placed};
 use super::table::{self, Mounted};
-use crate::work;
 use anyhow::{Context as _, anyhow, bail};
 use lifeboot_init::block::{Writes, writes};
 use rustix::fs::OFlags;
@@ -215,7 +214,7 @@ fn mount_device(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<(OwnedFd, Options)> {
     // Not while somebody repairs, writes or reads it, and nobody begins to until it is mounted and seen to be.
-    let _visit = work::visit(device)?;
+    let _visit = crate::work::visit(device)?;
     let mut options = options.clone();
     if !options.read_only
         && let Some(why) = unfit_for_writing(device, fs)
