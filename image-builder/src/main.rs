@@ -36,6 +36,7 @@ mod pe;
 mod plan;
 mod public;
 mod recipe;
+mod replaced;
 mod report;
 mod run;
 mod sign;

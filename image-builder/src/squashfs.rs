@@ -15,7 +15,6 @@ mod source;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +23,7 @@ use argh::FromArgs;
 use crate::board::Board;
 use crate::disk_image;
 use crate::inspect;
+use crate::replaced;
 use crate::sign;
 use crate::tarball;
 use crate::tree::Tree;
@@ -115,7 +115,7 @@ enum From {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (from, image) = from_and_image(arguments)?;
     for source in [Some(from.path()), arguments.modules_from.as_deref()] {
-        keep_apart(source, &image)?;
+        replaced::check(source, &image)?;
     }
     let (release, board) = asked_for(arguments)?;
     let compressor = Compressor::named(&arguments.compression)?;
@@ -181,20 +181,6 @@ impl Named {
         let (Self::Image(path) | Self::Tar(path) | Self::Directory(path)) = self;
         path
     }
-}
-
-/// Refuses to put the image in the place of what it is made from, by whatever name.
-fn keep_apart(source: Option<&Path>, image: &Path) -> Result<()> {
-    let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    // What is not there is no other's; what cannot be looked at is refused where it is opened.
-    if let Some(source) = source
-        && let (Ok(one), Ok(other)) = (identity(source), identity(image))
-        && one == other
-    {
-        let (source, image) = (source.display(), image.display());
-        bail!("{image}: is the source {source}, which the image would replace; name another file to write");
-    }
-    Ok(())
 }
 
 /// Opens the source; a system that lacks the kernel's modules is refused before an hour goes into it.

@@ -21,8 +21,11 @@ fn image(system: &System) -> PathBuf {
 
 fn build(system: &System, source: &[&str]) -> Ran {
     let path = |name: &str| system.path(name).display().to_string();
-    let mut words = vec!["build".to_owned(), "--board".into(), "tiny".into()];
+    let mut words = vec!["build".to_owned()];
     words.extend(source.iter().map(|word| (*word).to_owned()));
+    if !source.contains(&"--board") {
+        words.extend(["--board".into(), "tiny".into()]);
+    }
     for (flag, name) in [
         ("--kernel-config", "config"),
         ("--executable", "rescue"),
@@ -95,4 +98,27 @@ fn two_sources_or_a_damaged_one_are_refused_and_nothing_is_written() {
         cut.err
     );
     assert!(!system.path("out").exists());
+}
+
+#[test]
+fn a_card_is_not_written_over_the_image_it_is_made_from() {
+    let system = crate::boot_img::system();
+    let image = image(&system);
+    let (source, copy) = (image.to_str().unwrap(), system.path("copy.img"));
+    fs::copy(&image, &copy).unwrap();
+    let before = fs::read(&image).unwrap();
+    let disk = |disk: &str| {
+        build(
+            &system,
+            &["--board", "tiny-pi", "--from-image", source, "--disk", disk],
+        )
+    };
+    let same = disk(source);
+    let why = format!("image-builder: {source}: is the source {source}, which the image would replace");
+    assert!(same.code == 1 && same.err.starts_with(&why), "{}", same.err);
+    assert!(fs::read(&image).unwrap() == before && !system.path("out").exists());
+    // Another file with the same bytes is replaced.
+    let other = disk(copy.to_str().unwrap());
+    assert_eq!((other.code, other.err.as_str()), (0, ""));
+    assert!(fs::read(&image).unwrap() == before && fs::read(&copy).unwrap() != before);
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use crate::board::Board;
 use crate::boot_sig::Signer;
 use crate::recipe::Recipe;
-use crate::{cmdline, config_txt};
+use crate::{cmdline, config_txt, replaced};
 
 /// What leaves the firmware room for its own words before ours, out of the 2,048 bytes that arm64 reads; a Pi 4 was seen to put
 /// about 400 there.
@@ -49,6 +49,9 @@ impl Options {
             recipe.key_partition.is_none() || recipe.disk.is_some(),
             "--key-partition is for --disk, which is not given"
         );
+        if let Some(disk) = &recipe.disk {
+            replaced::check(recipe.from_image.as_deref(), disk)?;
+        }
         let cmdline = cmdline::of(&board.consoles, recipe.cmdline.as_deref())?;
         ensure!(
             cmdline.len() <= CMDLINE,
