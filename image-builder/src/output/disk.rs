@@ -1,21 +1,20 @@
 //! `--disk`: an image for an SD card or a USB disk, so that a Pi can be tried without a server. A master boot record, a FAT partition
 //! the boot loader starts from, and a small one with what this machine does not share with others.
 
+mod keys;
+
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use lifeboot_contract::authorized::List;
+use anyhow::{Context, Result, bail};
 use lifeboot_contract::config::Config;
-use lifeboot_contract::key_partition;
-use lifeboot_contract::plan::Plan;
+use lifeboot_contract::{image, key_partition};
 use sha2::{Digest, Sha256};
 
 use super::Built;
 use super::boot_files::{CMDLINE, Files, Options};
 use crate::fat::{Kind, SECTOR, Size, Volume};
-use crate::public;
 
 /// Sectors in a MiB.
 const MIB: u32 = 2048;
@@ -51,7 +50,7 @@ impl Disk {
             );
         }
         let keys = match &options.key_partition {
-            Some(directory) => read_keys(directory)?,
+            Some(directory) => keys::read(directory, &baked(built)?)?,
             None => Vec::new(),
         };
         let mut boot = files.clone();
@@ -168,64 +167,10 @@ impl Disk {
     }
 }
 
-/// The files a device reads, by the names it knows, each looked at as far as a mix-up shows.
-fn read_keys(directory: &Path) -> Result<Files> {
-    let about = || directory.display().to_string();
-    let mut files = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    for entry in fs::read_dir(directory).with_context(about)? {
-        names.push(
-            entry
-                .with_context(about)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned(),
-        );
-    }
-    names.sort();
-    for name in names {
-        let path = directory.join(&name);
-        if !key_partition::FILES.contains(&name.as_str()) {
-            bail!(
-                "{}: a device reads {} and nothing else",
-                path.display(),
-                key_partition::FILES.join(" ")
-            );
-        }
-        let bytes = if name == key_partition::AUTHORIZED_KEYS {
-            public::key_lines(&path, List::Root)?.0.into_bytes()
-        } else {
-            fs::read(&path).with_context(|| path.display().to_string())?
-        };
-        ensure!(
-            bytes.len() as u64 <= key_partition::LONGEST,
-            "{}: {} bytes, a device reads {}",
-            path.display(),
-            bytes.len(),
-            key_partition::LONGEST
-        );
-        check_key_file(&name, &bytes).with_context(|| path.display().to_string())?;
-        files.push((name, bytes));
-    }
-    Ok(files)
-}
-
-fn check_key_file(name: &str, bytes: &[u8]) -> Result<()> {
-    let text = std::str::from_utf8(bytes).context("not UTF-8")?;
-    if name == key_partition::HOST_KEY {
-        ensure!(
-            text.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"),
-            "not an OpenSSH private key"
-        );
-    }
-    if name == key_partition::CONFIG {
-        let plan = Plan::make("", &Config::parse(text)?, Default::default(), "");
-        if let Some(refusal) = plan.refusal {
-            bail!("{refusal}");
-        }
-        if let Some(note) = plan.notes.first() {
-            bail!("{}: {}", note.key, note.what);
-        }
-    }
-    Ok(())
+/// The boot parameters in the image, which decide what a key partition may say.
+fn baked(built: &Built) -> Result<Config> {
+    let path = image::CONFIG.trim_start_matches('/');
+    let item = built.archive.items().iter().find(|item| item.path == path);
+    let text = item.map_or(Default::default(), |item| String::from_utf8_lossy(&item.data));
+    Config::parse(&text).with_context(|| image::CONFIG.to_owned())
 }

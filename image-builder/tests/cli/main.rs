@@ -16,6 +16,7 @@ mod eeprom;
 mod fetch;
 mod from_image;
 mod inspect;
+mod key_partition;
 mod keys;
 mod listing;
 mod password;

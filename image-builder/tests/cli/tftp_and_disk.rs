@@ -1,11 +1,11 @@
 //! The TFTP tree and the card image that `build` makes for a Raspberry Pi's boot loader.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 
 use crate::boot_img::{build, files_below, read_back, system};
 use crate::boot_sig::key;
-use crate::support::{System, program, ssh_key};
+use crate::support::{System, program};
 
 fn tree(system: &System) -> Vec<(String, Vec<u8>)> {
     files_below(&system.path("out/tftp"))
@@ -210,7 +210,7 @@ fn partitions(image: &[u8]) -> Vec<(u8, usize, usize)> {
 }
 
 /// Checks the file system of a partition and reads its files.
-fn partition(image: &[u8], start: usize, size: usize) -> Vec<(String, Vec<u8>)> {
+pub fn partition(image: &[u8], start: usize, size: usize) -> Vec<(String, Vec<u8>)> {
     let place = tempfile::NamedTempFile::new().unwrap();
     fs::write(place.path(), &image[start..start + size]).unwrap();
     let path = place.path().to_str().unwrap();
@@ -219,7 +219,7 @@ fn partition(image: &[u8], start: usize, size: usize) -> Vec<(String, Vec<u8>)> 
     read_back(path)
 }
 
-fn disk(system: &System, more: &[&str]) -> Vec<u8> {
+pub fn disk(system: &System, more: &[&str]) -> Vec<u8> {
     let path = system.path("disk.img").display().to_string();
     let built = build(system, &[&["--disk", &path], more].concat());
     assert_eq!((built.code, built.err.as_str()), (0, ""));
@@ -256,76 +256,6 @@ fn a_card_holds_the_files_and_an_empty_key_partition() {
     assert!(label.out.contains("LIFEBOOT"), "{}{}", label.out, label.err);
     // Sparse: most of it is never written.
     assert!(fs::metadata(system.path("disk.img")).unwrap().blocks() * 512 < 8 << 20);
-}
-
-#[test]
-fn the_key_partition_takes_what_a_device_reads() {
-    let system = system();
-    let key = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
-    system.file("keys/ssh_host_ed25519_key", key);
-    system.file("keys/authorized_keys", ssh_key("me").as_bytes());
-    system.file("keys/config.toml", b"lifeboot.hostname = \"attic\"\n");
-    let keys = system.path("keys").display().to_string();
-    let open = disk(&system, &[]);
-    let mode = |system: &System| {
-        fs::metadata(system.path("disk.img"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
-    };
-    assert_eq!(mode(&system), 0o644);
-    let image = disk(&system, &["--key-partition", &keys]);
-    assert_eq!(mode(&system), 0o600);
-    let found = partition(&image, 132 << 20, 16 << 20);
-    assert!(found == files_below(&system.path("keys")));
-    assert_ne!(open[440..444], image[440..444]);
-    // It is on the card and nowhere else.
-    let secret = b"OPENSSH PRIVATE";
-    for (name, bytes) in files_below(&system.path("out")) {
-        assert!(
-            !bytes.windows(secret.len()).any(|window| window == secret),
-            "{name}"
-        );
-    }
-}
-
-#[test]
-fn a_key_partition_the_device_would_not_read_is_refused() {
-    for (name, text, why) in [
-        (
-            "ssh_host_rsa_key",
-            "x",
-            "a device reads ssh_host_ed25519_key authorized_keys config.toml and nothing else",
-        ),
-        (
-            "ssh_host_ed25519_key",
-            "ssh-ed25519 AAAA me\n",
-            "not an OpenSSH private key",
-        ),
-        (
-            "authorized_keys",
-            "-----BEGIN OPENSSH PRIVATE KEY-----\n",
-            "holds a private key",
-        ),
-        ("config.toml", "lifeboot.hostnam = \"x\"\n", "lifeboot.hostnam"),
-        ("config.toml", "lifeboot.hostname = \n", "keys/config.toml: "),
-    ] {
-        let system = system();
-        system.file(&format!("keys/{name}"), text.as_bytes());
-        let (keys, path) = (system.path("keys").display().to_string(), system.path("disk.img"));
-        let built = build(
-            &system,
-            &["--disk", path.to_str().unwrap(), "--key-partition", &keys],
-        );
-        assert_eq!(built.code, 1);
-        assert!(
-            built.err.contains(&format!("keys/{name}: ")) && built.err.contains(why),
-            "{}",
-            built.err
-        );
-        assert!(!path.exists() && !system.path("out").exists());
-    }
 }
 
 #[test]

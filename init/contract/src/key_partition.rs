@@ -4,6 +4,10 @@
 //! otherwise add a key of theirs. The one thing a reader would get wrong: its `config.toml` stands between the baked configuration and the
 //! command line, and cannot lock anything or change what the image has locked.
 
+mod host_key;
+
+pub use host_key::check_host_key;
+
 use crate::authorized::List;
 use crate::config::Config;
 use crate::plan::{Note, key_lines, shown};

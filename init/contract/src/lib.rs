@@ -26,3 +26,4 @@ pub mod words;
 
 mod base64;
 mod root;
+mod wire;

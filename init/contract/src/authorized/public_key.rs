@@ -4,6 +4,7 @@
 //! Only the shape is looked at: whether a point is on its curve shows when somebody logs in with it.
 
 use crate::base64;
+use crate::wire::Wire;
 
 /// RSA keys shorter than this are not proof of anything any more; OpenSSH's `RequiredRSASize` is the same.
 pub const LEAST_RSA_BITS: usize = 2048;
@@ -15,9 +16,6 @@ const MOST_RSA_BITS: usize = 8192;
 pub(super) struct PublicKey {
     pub(super) bytes: Vec<u8>,
 }
-
-/// What has not been read of a key.
-struct Rest<'a>(&'a [u8]);
 
 impl PublicKey {
     /// Reads the type and the base64 behind it.
@@ -37,7 +35,7 @@ impl PublicKey {
             });
         };
         let bytes = base64::decode_padded(text).ok_or("its key is not base64, or cut off")?;
-        let mut rest = Rest(&bytes);
+        let mut rest = Wire(&bytes);
         match rest.string() {
             Some(inner) if inner == kind.as_bytes() => {}
             Some(inner) if KINDS.iter().any(|(name, _)| name.as_bytes() == inner) => {
@@ -80,7 +78,7 @@ const KINDS: [(&str, Shape); 7] = [
 
 impl Shape {
     /// `None` where it does not fit.
-    fn fits(self, rest: &mut Rest) -> Result<Option<()>, String> {
+    fn fits(self, rest: &mut Wire) -> Result<Option<()>, String> {
         Ok(match self {
             Shape::Ed25519 => rest.of_length(32),
             Shape::Ecdsa(curve, length) => rest.point(curve, length),
@@ -104,15 +102,8 @@ impl Shape {
     }
 }
 
-impl<'a> Rest<'a> {
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let (string, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(string)
-    }
-
+/// What keys are made of.
+impl Wire<'_> {
     fn of_length(&mut self, length: usize) -> Option<()> {
         (self.string()?.len() == length).then_some(())
     }
