@@ -273,6 +273,7 @@ fn pack(
     image: &Path,
 ) -> Result<Vec<String>> {
     let clamp = clamp(arguments)?;
+    let held = File::create(image).with_context(|| image.display().to_string())?;
     let mut packer = Packer::start(compressor, arguments.level, arguments.block_size, image)?;
     let input = BufWriter::with_capacity(1 << 20, packer.input()?);
     let sent = send(
@@ -286,9 +287,9 @@ fn pack(
             Ok(notes)
         }
         // When the reader gave up, its reason is the one that counts, not the broken pipe.
-        (Err(sent), Err(why)) if is_broken_pipe(&sent) => Err(scratch::with_space(why, image)),
+        (Err(sent), Err(why)) if is_broken_pipe(&sent) => Err(scratch::with_space(why, &held)),
         (Err(sent), _) => Err(sent),
-        (Ok(_), Err(why)) => Err(scratch::with_space(why, image)),
+        (Ok(_), Err(why)) => Err(scratch::with_space(why, &held)),
     }
     .with_context(|| from.name())
 }

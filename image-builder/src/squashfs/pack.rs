@@ -75,7 +75,8 @@ impl Packer {
     pub fn start(compressor: Compressor, level: Option<u32>, block_size: u32, image: &Path) -> Result<Self> {
         let mut command = Command::new("tar2sqfs");
         // What squashfs has no place for, such as POSIX access lists, is left out with a word, not refused.
-        command.args(["--quiet", "--compressor", compressor.name()]);
+        // The file is there, empty.
+        command.args(["--quiet", "--force", "--compressor", compressor.name()]);
         if let Some(options) = compressor.options(level)? {
             command.arg("--comp-extra").arg(options);
         }

@@ -73,9 +73,10 @@ fn remove_leftovers(parent: &Path, now: SystemTime) {
     }
 }
 
-/// An error of a program that writes here and does not say why it could not, with what is known of the space it had.
-pub fn with_space(error: anyhow::Error, file: &Path) -> anyhow::Error {
-    match rustix::fs::statvfs(file) {
+/// An error of a program that wrote this file and does not say why it could not, with what is known of the space it had. The file
+/// is held open: the program takes the name away, and until it is closed the file keeps what it has filled.
+pub fn with_space(error: anyhow::Error, file: &File) -> anyhow::Error {
+    match rustix::fs::fstatvfs(file) {
         Ok(space) if space.f_bavail.saturating_mul(space.f_frsize) < FULL => {
             error.context("no space left on the device that the image is written to")
         }
@@ -136,14 +137,12 @@ mod tests {
 
     #[test]
     fn a_full_device_is_named_where_a_program_says_nothing_of_it() {
-        let told = |file: &Path| format!("{:#}", with_space(anyhow::anyhow!("I/O error."), file));
+        let told = |file: File| format!("{:#}", with_space(anyhow::anyhow!("I/O error."), &file));
         // A file system without any free block.
         assert_eq!(
-            told(Path::new("/proc/version")),
+            told(File::open("/proc/version").unwrap()),
             "no space left on the device that the image is written to: I/O error."
         );
-        let place = place(&["a"]);
-        assert_eq!(told(&place.path().join("a/image")), "I/O error.");
-        assert_eq!(told(&place.path().join("nothing")), "I/O error.");
+        assert_eq!(told(tempfile::tempfile().unwrap()), "I/O error.");
     }
 }
