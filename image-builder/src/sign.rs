@@ -6,12 +6,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 use ct_codecs::Decoder;
+use lifeboot_contract::version::Version;
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 
 /// make a minisign key pair: NAME.key is secret, NAME.pub goes into images
@@ -49,12 +51,35 @@ pub struct SignArguments {
     /// name to sign, the file's own by default
     #[argh(option, arg_name = "name")]
     name: Option<String>,
-    /// version to sign; a device may refuse an older one than it knows
-    #[argh(option, arg_name = "version", default = "String::from(\"0\")")]
-    image_version: String,
+    /// version to sign, numbers with dots between them, 0 by default; a device may refuse an older one than it knows
+    #[argh(option, arg_name = "version")]
+    image_version: Option<ImageVersion>,
     /// what to sign
     #[argh(positional, arg_name = "file")]
     files: Vec<PathBuf>,
+}
+
+/// A version that a device can compare with the least one it takes, as it was written.
+#[derive(Debug, Clone)]
+pub struct ImageVersion(String);
+
+impl Default for ImageVersion {
+    fn default() -> Self {
+        Self("0".to_owned())
+    }
+}
+
+impl FromStr for ImageVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Version::parse(text) {
+            Some(_) => Ok(Self(text.to_owned())),
+            None => Err(format!(
+                "'{text}' is not a version of numbers with dots between them, which is all that a device can compare"
+            )),
+        }
+    }
 }
 
 /// Makes a key pair.
@@ -94,6 +119,7 @@ pub fn sign(arguments: &SignArguments) -> Result<()> {
         bail!("no file to sign");
     }
     let key = secret_key(&arguments.key, arguments.password_file.as_deref())?;
+    let version = arguments.image_version.clone().unwrap_or_default();
     for file in &arguments.files {
         let name = match &arguments.name {
             Some(name) => name.clone(),
@@ -103,12 +129,7 @@ pub fn sign(arguments: &SignArguments) -> Result<()> {
                 .to_string_lossy()
                 .into_owned(),
         };
-        let signature = sign_one(
-            &key,
-            file,
-            &word("name", &name)?,
-            &word("version", &arguments.image_version)?,
-        )?;
+        let signature = sign_one(&key, file, word(&name)?, &version)?;
         let path = signature_path(file);
         fs::write(&path, signature).with_context(|| path.display().to_string())?;
         println!("{}", path.display());
@@ -126,16 +147,16 @@ impl Key {
     }
 
     /// The signature's text for a file that will be called `name`.
-    pub fn sign(&self, file: &Path, name: &str, version: &str) -> Result<String> {
-        sign_one(&self.0, file, &word("name", name)?, &word("version", version)?)
+    pub fn sign(&self, file: &Path, name: &str, version: &ImageVersion) -> Result<String> {
+        sign_one(&self.0, file, word(name)?, version)
     }
 }
 
-fn sign_one(key: &SecretKey, file: &Path, name: &str, version: &str) -> Result<String> {
+fn sign_one(key: &SecretKey, file: &Path, name: &str, version: &ImageVersion) -> Result<String> {
     let about = || file.display().to_string();
     let open = File::open(file).with_context(about)?;
     let length = open.metadata().with_context(about)?.len();
-    let comment = format!("name={name} version={version} length={length}");
+    let comment = format!("name={name} version={} length={length}", version.0);
     let signature =
         minisign::sign(None, key, BufReader::new(open), Some(&comment), None).with_context(about)?;
     Ok(signature.into_string())
@@ -147,11 +168,11 @@ pub fn signature_path(file: &Path) -> PathBuf {
 }
 
 /// The device takes the comment apart at blanks.
-fn word(what: &str, text: &str) -> Result<String> {
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        bail!("{what} '{text}': must be one word");
+fn word(name: &str) -> Result<&str> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        bail!("name '{name}': must be one word");
     }
-    Ok(text.to_owned())
+    Ok(name)
 }
 
 fn secret_key(path: &Path, password_file: Option<&Path>) -> Result<SecretKey> {
@@ -227,13 +248,10 @@ mod tests {
 
     #[test]
     fn what_is_signed_must_be_one_word() {
-        assert!(word("name", "debian.squashfs").is_ok());
+        assert!(word("debian.squashfs").is_ok());
         for bad in ["", "a b", "a\nversion=9"] {
             assert!(
-                word("name", bad)
-                    .unwrap_err()
-                    .to_string()
-                    .ends_with("must be one word"),
+                word(bad).unwrap_err().to_string().ends_with("must be one word"),
                 "{bad:?}"
             );
         }

@@ -97,9 +97,9 @@ pub struct Arguments {
     /// file whose first line is that key's password
     #[argh(option, arg_name = "file")]
     password_file: Option<PathBuf>,
-    /// version to sign; a device may refuse an older one than it knows
-    #[argh(option, arg_name = "version", default = "String::from(\"0\")")]
-    image_version: String,
+    /// version to sign, numbers with dots between them, 0 by default; a device may refuse an older one than it knows
+    #[argh(option, arg_name = "version")]
+    image_version: Option<sign::ImageVersion>,
     /// image to write; before it may stand a tarball or a directory, for --from-tar or --from-dir
     #[argh(positional, arg_name = "image")]
     paths: Vec<PathBuf>,
@@ -116,6 +116,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (from, image) = from_and_image(arguments)?;
     for source in [Some(from.path()), arguments.modules_from.as_deref()] {
         replaced::check(source, &image)?;
+    }
+    for (given, flag) in [
+        (arguments.image_version.is_some(), "--image-version"),
+        (arguments.password_file.is_some(), "--password-file"),
+    ] {
+        if given && arguments.sign.is_none() {
+            bail!("{flag}: is for --sign, which is not given");
+        }
     }
     let (release, board) = asked_for(arguments)?;
     let compressor = Compressor::named(&arguments.compression)?;
@@ -338,7 +346,11 @@ fn put_in_place(
     match key {
         Some(key) => {
             let name = image.file_name().with_context(about)?.to_string_lossy();
-            let text = key.sign(unfinished, &name, &arguments.image_version)?;
+            let text = key.sign(
+                unfinished,
+                &name,
+                &arguments.image_version.clone().unwrap_or_default(),
+            )?;
             let beside = sign::signature_path(unfinished);
             fs::write(&beside, text).with_context(|| beside.display().to_string())?;
             fs::rename(&beside, &signature).with_context(|| signature.display().to_string())?;

@@ -135,3 +135,22 @@ fn what_is_no_key_or_no_file_is_named() {
         no_file.err
     );
 }
+
+#[test]
+fn a_version_that_a_device_cannot_compare_is_not_signed() {
+    let keys = Keys::new();
+    assert_eq!(image_builder(&["keygen", "--out", &keys.path("os")]).code, 0);
+    let (key, file) = (keys.path("os.key"), keys.path("os.squashfs"));
+    let signature = keys.path("os.squashfs.minisig");
+    for bad in ["v1.0", "1.0beta", "abc", "", "1..2"] {
+        let ran = image_builder(&["sign", "--key", &key, "--image-version", bad, &file]);
+        assert_eq!(ran.code, 2, "{bad}");
+        let named = format!("'{bad}' is not a version of numbers");
+        assert!(ran.err.contains(&named), "{}", ran.err);
+        assert!(!std::path::Path::new(&signature).exists());
+    }
+    for good in ["1", "2026.11.20"] {
+        let ran = image_builder(&["sign", "--key", &key, "--image-version", good, &file]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{good}");
+    }
+}

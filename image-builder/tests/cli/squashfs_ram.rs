@@ -369,6 +369,21 @@ fn signing_is_one_step_and_an_old_signature_is_pointed_out() {
         "{}",
         again.err
     );
+    for flag in ["--image-version", "--password-file"] {
+        let unsigned = place.squashfs(&[flag, "7"]);
+        let why = format!("{flag}: is for --sign, which is not given");
+        assert!(
+            unsigned.code == 1 && unsigned.err.contains(&why),
+            "{}",
+            unsigned.err
+        );
+    }
+    let bad = place.squashfs(&["--sign", "@os.key", "--image-version", "v7"]);
+    assert!(
+        bad.code == 2 && bad.err.contains("'v7' is not a version"),
+        "{}",
+        bad.err
+    );
     // A key that is none is noticed before anything is packed.
     let bad = place.squashfs(&["--sign", "@os.pub"]);
     assert!(bad.code == 1 && bad.err.contains("os.pub"), "{}", bad.err);
