@@ -11,13 +11,12 @@ pub use station::Station;
 
 use crate::artefacts::web_servers;
 use crate::deadline::Deadline;
-use crate::process::may_fail;
+use crate::process::{may_fail, private_dir};
 use anyhow::{Context, Result, bail};
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The server's address, which the examples in docs/serving.md use too.
@@ -52,7 +51,7 @@ impl Lan {
         server.ip(&["link", "set", INTERFACE, "up"])?;
         let lan = Lan {
             server,
-            dir: private_dir()?,
+            dir: private_dir("lan")?,
             services: RefCell::default(),
             ports: Cell::new(0),
             passed: Cell::new(false),
@@ -234,15 +233,4 @@ impl Drop for Lan {
         self.services.borrow_mut().clear();
         may_fail("removing the network's directory", fs::remove_dir_all(&self.dir));
     }
-}
-
-fn private_dir() -> Result<PathBuf> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("lifeboot-lan-{}-{count}", std::process::id()));
-    if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    }
-    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    Ok(dir)
 }

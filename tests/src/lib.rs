@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artefacts;
+pub mod bad_cable;
 pub mod bastion;
 pub mod cpio;
 pub mod deadline;

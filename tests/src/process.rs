@@ -3,8 +3,26 @@
 use crate::interrupt;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A new directory of this process alone, with a path short enough for Unix sockets in it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn private_dir(what_for: &str) -> Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("lifeboot-{what_for}-{}-{count}", std::process::id()));
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    }
+    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    Ok(dir)
+}
 
 /// What a program left behind.
 #[derive(Debug, Clone)]

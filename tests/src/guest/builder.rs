@@ -5,14 +5,14 @@ use super::firmware::Firmware;
 use super::network::Network;
 use super::{Board, Guest};
 use crate::artefacts::{self, BootFiles};
+use crate::bad_cable::BadCable;
 use crate::lan::Lan;
 use crate::loopback::Port;
-use crate::process;
+use crate::process::{self, private_dir};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// A disk.
@@ -60,6 +60,7 @@ pub struct GuestBuilder {
     extra: Vec<String>,
     ssh_port_in_guest: u16,
     network: Option<Network>,
+    cable: Option<PathBuf>,
 }
 
 impl GuestBuilder {
@@ -81,6 +82,7 @@ impl GuestBuilder {
             extra: Vec::new(),
             ssh_port_in_guest: 22,
             network: None,
+            cable: None,
         }
     }
 
@@ -166,6 +168,12 @@ impl GuestBuilder {
         Ok(self)
     }
 
+    /// On QEMU's own network by a bad cable.
+    pub fn cabled_by(mut self, cable: &BadCable) -> GuestBuilder {
+        self.cable = Some(cable.dir().to_owned());
+        self
+    }
+
     /// What boots it instead of QEMU.
     fn firmware(&self) -> Option<Firmware> {
         self.network.as_ref().and_then(|network| network.firmware)
@@ -182,7 +190,7 @@ impl GuestBuilder {
     /// # Errors
     /// Something it needs has not been built, or QEMU does not start.
     pub fn boot(self) -> Result<Guest> {
-        let dir = private_dir()?;
+        let dir = private_dir("guest")?;
         let ssh_port = Port::reserve()?;
         let command = self.command(&dir, ssh_port.number())?;
         self.start(command, dir, ssh_port)
@@ -250,14 +258,12 @@ impl GuestBuilder {
         ]);
         command.args(["-serial", "chardev:console"]);
         command.args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
-        let forward = match &self.network {
-            Some(network) => format!("tap,id=n0,ifname={},script=no,downscript=no", network.tap),
-            None => format!(
-                "user,id=n0,hostfwd=tcp:127.0.0.1:{ssh_port}-:{}",
-                self.ssh_port_in_guest
-            ),
-        };
-        command.args(["-netdev", &forward]);
+        let user = format!(",hostfwd=tcp:127.0.0.1:{ssh_port}-:{}", self.ssh_port_in_guest);
+        command.args(super::network::back(
+            self.network.as_ref(),
+            self.cable.as_deref(),
+            &user,
+        ));
         if board.has_pci() {
             // The first virtio device, so that its port has the same name whatever disks there are.
             command.args(["-device", "virtio-serial-pci"]);
@@ -321,18 +327,6 @@ impl GuestBuilder {
         }
         Ok(())
     }
-}
-
-/// A directory for one guest, with a path short enough for Unix sockets.
-fn private_dir() -> Result<PathBuf> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("lifeboot-guest-{}-{count}", std::process::id()));
-    if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    }
-    fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    Ok(dir)
 }
 
 #[cfg(test)]

@@ -2,7 +2,13 @@
 
 use crate::world::{BOOT, pc};
 use anyhow::{Result, ensure};
+use lifeboot_tests::bad_cable::BadCable;
+use lifeboot_tests::fault_server::FaultServer;
 use lifeboot_tests::guest::{GuestBuilder, Peer};
+use std::time::Duration;
+
+/// Seconds for what takes one where nothing is lost.
+const LOSSY: u64 = 300;
 
 mod absent;
 mod vlan;
@@ -52,6 +58,37 @@ fn a_cable_that_comes_late_gets_a_lease() -> Result<()> {
     guest.wait_event("network.lease", BOOT)?;
     guest.wait_ssh(Peer::Rescue, BOOT)?;
     guest.passed()
+}
+
+/// Boots and fetches a file over a cable that loses so many of a hundred frames; how many it has lost.
+fn over_a_cable_that_loses(percent: u64) -> Result<u64> {
+    let cable = BadCable::new(percent, Duration::from_millis(40))?;
+    let server = FaultServer::start()?;
+    let file: Vec<u8> = (0..700_000_u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    server.serve_bytes("/file", file.clone());
+    let builder = pc(&format!("{percent} percent lost"));
+    let mut guest = builder.cabled_by(&cable).boot()?;
+    guest.wait_event("network.lease", LOSSY)?;
+    let client = guest.wait_ssh(Peer::Rescue, LOSSY)?;
+    let fetch = format!("rescue fetch --no-verify -o /run/file {}", server.url("/file"));
+    client.run(&[&fetch])?.success()?;
+    ensure!(
+        client.run(&["cat /run/file"])?.success()?.stdout == file,
+        "a byte is wrong"
+    );
+    guest.passed()?;
+    Ok(cable.lost())
+}
+
+#[test]
+#[ignore = "make test-all"]
+fn a_link_that_loses_one_frame_in_twenty_is_a_link() -> Result<()> {
+    let lost = over_a_cable_that_loses(5)?;
+    ensure!(lost > 30, "only {lost} frames were lost");
+    ensure!(over_a_cable_that_loses(0)? == 0);
+    Ok(())
 }
 
 /// A guest whose second card has a cable with nothing but VLAN 5 on it, and that is to use nothing else.
