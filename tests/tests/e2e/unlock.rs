@@ -204,7 +204,7 @@ fn a_copy_of_an_unlocked_disk_is_locked_and_so_is_the_disk_itself_when_it_went_a
         .boot()?;
     guest.wait_event("ssh.listening", BOOT)?;
     let client = guest.wait_ssh(Peer::Rescue, BOOT)?;
-    unlock(&client, &["/dev/vda"], PASSPHRASE)?.success()?;
+    refuses(&unlock(&client, &["--all"], PASSPHRASE)?, "--name NAME /dev/vdb")?;
     let again = unlock(&client, &["/dev/vda"], "wrong horse")?.success()?.text();
     ensure!(again.contains("already unlocked"), "{again}");
     let mapper = format!("/dev/mapper/{}", opened(&client)?);

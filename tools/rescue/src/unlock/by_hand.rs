@@ -1,6 +1,6 @@
 //! The key: typed, piped, from a file, or by Tang servers; tried on one device or on several.
 
-use super::{Report, tang};
+use super::{Report, already, tang};
 use crate::output;
 use crate::prompt::{self, Answer, Secret};
 use anyhow::{Context as _, anyhow, bail};
@@ -29,6 +29,10 @@ pub(super) enum Aim {
 
 impl Aim {
     pub(super) fn attempt(self, volume: &Volume, key: Key<'_>) -> anyhow::Result<Outcome> {
+        // Of two copies that are opened together the first stands in the way of the second.
+        if let Some(why) = already::in_the_way(volume, self) {
+            bail!(why);
+        }
         Ok(match self {
             Aim::Open => volume.open(key)?,
             Aim::Test => volume.test(key)?,
