@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use lifeboot_contract::image::ImageInfo;
 
@@ -321,13 +321,21 @@ fn merged(arguments: &Arguments) -> Result<Recipe> {
 
 fn read_given(recipe: &Recipe, board: &Board) -> Result<Given> {
     let executable = executable(recipe.executable.as_deref(), board)?;
-    let mut trusted_keys = Vec::new();
+    let mut trusted_keys: Vec<(String, Vec<u8>)> = Vec::new();
     for path in &recipe.trusted_keys {
         let name = path
             .file_stem()
             .and_then(|name| name.to_str())
             .context("trusted key: no file name")?;
-        trusted_keys.push((format!("{name}.pub"), public::trusted_key(path)?.into_bytes()));
+        let name = format!("{name}.pub");
+        if let Some(other) = trusted_keys.iter().position(|(taken, _)| *taken == name) {
+            bail!(
+                "--trusted-key: {} and {} would both be {name} in the image; rename one",
+                recipe.trusted_keys.get(other).unwrap_or(path).display(),
+                path.display()
+            );
+        }
+        trusted_keys.push((name, public::trusted_key(path)?.into_bytes()));
     }
     let mut authorities = Vec::new();
     for path in &recipe.ca {

@@ -11,6 +11,7 @@ use lifeboot_contract::template::Facts;
 
 use crate::board::Board;
 use crate::device_tree::DeviceTree;
+use crate::public::Parameters;
 
 /// print the plan a device makes of a kernel command line
 #[derive(FromArgs)]
@@ -59,10 +60,7 @@ pub struct Arguments {
 /// Prints the plan.
 pub fn run(arguments: Arguments) -> Result<()> {
     let config = match &arguments.config {
-        Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            Config::parse(&text).with_context(|| path.display().to_string())?
-        }
+        Some(path) => Parameters::read(path)?.config,
         None => Config::default(),
     };
     let facts = facts(&arguments)?;

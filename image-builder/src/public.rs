@@ -3,14 +3,17 @@
 //! What is refused is told by file and line. The one thing a reader would get wrong: parsing alone is not enough, because comments pass
 //! every parser; so each text is searched for secrets as well.
 
+mod config;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use lifeboot_contract::authorized::{self, List};
-use lifeboot_contract::config::Config;
 use lifeboot_contract::plan::Plan;
 use lifeboot_contract::secret;
 use minisign::PublicKey;
+
+pub use config::Parameters;
 
 /// A text without secrets.
 pub fn text(path: &Path) -> Result<String> {
@@ -100,16 +103,15 @@ fn check_trusted_key(text: &str) -> Result<()> {
 
 /// Boot parameters that the device takes, every one.
 pub fn config(path: &Path) -> Result<String> {
-    let text = text(path)?;
-    let config = Config::parse(&text).with_context(|| path.display().to_string())?;
-    let plan = Plan::make("", &config, Default::default(), "");
+    let parameters = Parameters::read(path)?;
+    let plan = Plan::make("", &parameters.config, Default::default(), "");
+    if let Some(note) = plan.notes.first() {
+        parameters.refuse(path, note)?;
+    }
     if let Some(refusal) = plan.refusal {
         bail!("{}: {refusal}", path.display());
     }
-    if let Some(note) = plan.notes.first() {
-        bail!("{}: {}: {}", path.display(), note.key, note.what);
-    }
-    Ok(text)
+    Ok(parameters.text)
 }
 
 fn utf8(bytes: Vec<u8>) -> Result<String> {

@@ -124,9 +124,9 @@ fn a_key_partition_the_device_would_not_read_is_refused() {
         (
             "config.toml",
             "lifeboot.log = \"debug\"\n",
-            "before a key partition is read",
+            "line 1: lifeboot.log='debug' is ignored",
         ),
-        ("config.toml", "root = \"nowhere\"\n", "root: "),
+        ("config.toml", "root = \"nowhere\"\n", "line 1: root: "),
         (
             "authorized_keys",
             "-----BEGIN OPENSSH PRIVATE KEY-----\n",

@@ -133,7 +133,7 @@ fn boot_parameters_bring_public_keys_and_no_private_one() {
         refused(
             "--config",
             config("ssh-ed25519 AAAA").as_bytes(),
-            "",
+            "line 1: ",
             "cut off or damaged",
         );
     }
@@ -277,4 +277,24 @@ fn a_file_without_a_key_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn two_keys_of_one_file_name_are_named_both() {
+    let system = System::new();
+    let (_, public) = minisign_pair();
+    for name in ["a/os.pub", "b/os.pub", "c/other.pub"] {
+        system.file(name, public.as_bytes());
+    }
+    let path = |name: &str| system.path(name).display().to_string();
+    let with =
+        |one: &str, other: &str| system.build(&["--trusted-key", &path(one), "--trusted-key", &path(other)]);
+    assert_eq!(with("a/os.pub", "c/other.pub").code, 0);
+    let built = with("a/os.pub", "b/os.pub");
+    let both = format!(
+        "{} and {} would both be os.pub",
+        path("a/os.pub"),
+        path("b/os.pub")
+    );
+    assert!(built.code == 1 && built.err.contains(&both), "{}", built.err);
 }

@@ -19,10 +19,10 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not TOML; the message has line and column.
-    #[error("config.toml")]
+    #[error("not as TOML is written")]
     Toml(#[from] toml::de::Error),
     /// A value of another type.
-    #[error("config.toml: {key} is {found}, expected a string, a number, true or a list of strings")]
+    #[error("{key} is {found}, expected a string, a number, true or a list of strings")]
     Type {
         /// The flattened key.
         key: String,
@@ -30,7 +30,7 @@ pub enum ConfigError {
         found: &'static str,
     },
     /// A key no stage reads: in a file that somebody wrote by hand this is a mistake, unlike on a shared command line.
-    #[error("config.toml: {0} is not a boot parameter")]
+    #[error("{0} is not a boot parameter")]
     Unknown(String),
 }
 
@@ -146,7 +146,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             Config::parse("lifeboot.verfy = \"off\"").unwrap_err().to_string(),
-            "config.toml: lifeboot.verfy is not a boot parameter"
+            "lifeboot.verfy is not a boot parameter"
         );
         assert!(matches!(
             Config::parse("root = 1.5"),

@@ -30,7 +30,7 @@ pub fn run(root: &Path) -> Plan {
     let baked = match fs::read_to_string(under(root, image::CONFIG)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
         Err(error) => Err(format!("{}: {error}", image::CONFIG)),
-        Ok(text) => Config::parse(&text).map_err(|error| chain(&error)),
+        Ok(text) => Config::parse(&text).map_err(|error| format!("{}: {}", image::CONFIG, chain(&error))),
     };
     let (config, bad) = match baked {
         Ok(config) => (config, None),

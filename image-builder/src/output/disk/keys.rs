@@ -10,7 +10,7 @@ use lifeboot_contract::key_partition::{self, KeyFiles};
 use lifeboot_contract::plan::Plan;
 
 use super::super::boot_files::Files;
-use crate::public;
+use crate::public::{self, Parameters};
 
 /// The files in `directory`, for an image with the boot parameters `baked`; what a device would not take is refused.
 pub fn read(directory: &Path, baked: &Config) -> Result<Files> {
@@ -36,7 +36,7 @@ pub fn read(directory: &Path, baked: &Config) -> Result<Files> {
         let text = match name.as_str() {
             key_partition::HOST_KEY => host_key(&path)?,
             key_partition::AUTHORIZED_KEYS => public::key_lines(&path, List::Root)?.0,
-            _ => public::text(&path)?,
+            _ => Parameters::read(&path)?.text,
         };
         ensure!(
             text.len() as u64 <= key_partition::LONGEST,
@@ -45,7 +45,7 @@ pub fn read(directory: &Path, baked: &Config) -> Result<Files> {
             text.len(),
             key_partition::LONGEST
         );
-        ask_the_plan(&name, &text, baked).with_context(|| path.display().to_string())?;
+        ask_the_plan(&path, &name, &text, baked)?;
         files.push((name, text.into_bytes()));
     }
     Ok(files)
@@ -60,7 +60,7 @@ fn host_key(path: &Path) -> Result<String> {
 }
 
 /// Whether the plan that a device makes with the file has something to say about it that it has not without.
-fn ask_the_plan(name: &str, text: &str, baked: &Config) -> Result<()> {
+fn ask_the_plan(path: &Path, name: &str, text: &str, baked: &Config) -> Result<()> {
     let text = Some(text.to_owned());
     let files = match name {
         key_partition::AUTHORIZED_KEYS => KeyFiles {
@@ -76,14 +76,13 @@ fn ask_the_plan(name: &str, text: &str, baked: &Config) -> Result<()> {
     let before = Plan::make("", baked, Default::default(), "");
     let plan = Plan::with_key_files("", baked, Default::default(), "", &files);
     if let Some(note) = plan.notes.iter().find(|note| !before.notes.contains(note)) {
-        let key = note.key.trim_end_matches(" of the key partition");
-        match key == name {
-            true => bail!("{}", note.what),
-            false => bail!("{key}: {}", note.what),
+        match name {
+            key_partition::CONFIG => Parameters::read(path)?.refuse(path, note)?,
+            _ => bail!("{}: {}", path.display(), note.what),
         }
     }
     match plan.refusal.filter(|_| before.refusal.is_none()) {
-        Some(refusal) => bail!("{refusal}"),
+        Some(refusal) => bail!("{}: {refusal}", path.display()),
         None => Ok(()),
     }
 }
