@@ -52,7 +52,7 @@ impl Line {
     /// What is wrong.
     pub fn parse(line: &str, list: List) -> Result<Line, String> {
         if let Some(secret) = secret::in_line(line) {
-            return Err(format!("is {secret}, not a public key"));
+            return Err(format!("holds a private key, {secret}"));
         }
         if line.contains(|c: char| c.is_control() && c != '\t') {
             return Err("has control characters in it".to_owned());
@@ -177,6 +177,6 @@ mod tests {
         let lines: Vec<usize> = refused.iter().map(|refused| refused.line).collect();
         assert_eq!(lines, [4, 5, 6, 7, 8, 9, 10, 11]);
         assert!(refused.iter().all(|refused| !refused.what.contains(secret)));
-        assert_eq!(refused[4].what, "is an OpenSSH private key, not a public key");
+        assert_eq!(refused[4].what, "holds a private key, one of OpenSSH");
     }
 }

@@ -5,23 +5,23 @@
 
 use crate::base64;
 
-/// The first secret in a text: the number of its line, from 1, and what it is.
+/// The first secret in a text: the number of its line, from 1, and what kind it is.
 pub fn find(text: &str) -> Option<(usize, &'static str)> {
     text.lines()
         .enumerate()
         .find_map(|(index, line)| Some((index + 1, in_line(line)?)))
 }
 
-/// What secret a line has in it.
+/// What kind of private key a line has in it, as in "holds a private key, one of minisign".
 pub fn in_line(line: &str) -> Option<&'static str> {
     if line.contains("PRIVATE KEY") {
-        return Some("a private key");
+        return Some("one in PEM");
     }
     if line.contains("PuTTY-User-Key-File") || line.starts_with("Private-Lines:") {
-        return Some("a PuTTY private key");
+        return Some("one of PuTTY");
     }
     if line.contains("comment:") && line.contains("secret key") {
-        return Some("a minisign secret key");
+        return Some("one of minisign");
     }
     line.split(|letter: char| !(letter.is_ascii_alphanumeric() || "+/=".contains(letter)))
         .find_map(in_base64)
@@ -30,12 +30,12 @@ pub fn in_line(line: &str) -> Option<&'static str> {
 fn in_base64(word: &str) -> Option<&'static str> {
     // Such a key is broken into lines; the first begins with the name of the format.
     if word.starts_with("b3BlbnNzaC1rZXktdjE") {
-        return Some("an OpenSSH private key");
+        return Some("one of OpenSSH");
     }
     // Two letters that name the algorithm; a public key has 42 bytes.
     let is_minisign = word.len() == 212
         && base64::decode_padded(word).is_some_and(|bytes| bytes.len() == 158 && bytes.starts_with(b"Ed"));
-    is_minisign.then_some("a minisign secret key")
+    is_minisign.then_some("one of minisign")
 }
 
 #[cfg(test)]
@@ -48,24 +48,18 @@ mod tests {
         minisign.resize(158, 7);
         let minisign = base64::encode(&minisign) + "=";
         for (text, found) in [
-            ("-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(), "a private key"),
-            (
-                "a = \"-----BEGIN RSA PRIVATE KEY-----".to_owned(),
-                "a private key",
-            ),
-            (
-                "PuTTY-User-Key-File-3: ssh-ed25519".to_owned(),
-                "a PuTTY private key",
-            ),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(), "one in PEM"),
+            ("a = \"-----BEGIN RSA PRIVATE KEY-----".to_owned(), "one in PEM"),
+            ("PuTTY-User-Key-File-3: ssh-ed25519".to_owned(), "one of PuTTY"),
             (
                 "untrusted comment: minisign encrypted secret key".to_owned(),
-                "a minisign secret key",
+                "one of minisign",
             ),
-            (minisign.clone(), "a minisign secret key"),
-            (format!("# key=\"{minisign}\""), "a minisign secret key"),
+            (minisign.clone(), "one of minisign"),
+            (format!("# key=\"{minisign}\""), "one of minisign"),
             (
                 "key = 'b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ'".to_owned(),
-                "an OpenSSH private key",
+                "one of OpenSSH",
             ),
         ] {
             assert_eq!(
