@@ -16,7 +16,7 @@ use std::process::ExitCode;
 #[argh(
     subcommand,
     name = "lock",
-    note = "Refused while anything on it is mounted, used as swap or held open, and says by whom. Logical volumes on it that nobody uses are deactivated first.",
+    note = "Refused while anything on it is mounted, used as swap or held open, and says by whom. Logical volumes on it that nobody uses are deactivated first. What is left over from a disk that went away, as 'rescue disks' lists it, is removed by its own name, /dev/mapper/NAME.",
     example = "By the LUKS device or by what it was opened as:\n$ {command_name} /dev/vda2\n$ {command_name} /dev/mapper/luks-0a3407de-…"
 )]
 pub struct Lock {
