@@ -7,7 +7,7 @@ mod mapped;
 
 pub use crate::sys::block_device::{Writes, discard, reread_partitions, writes};
 pub use crate::sys::loop_device::{LoopDevice, attach as attach_loop};
-pub use mapped::{Mapped, Mappings, Opened, Part, number_of};
+pub use mapped::{Mapped, Mappings, Opened, Part, names, number_of};
 
 use crate::report::{chain, failure};
 use lifeboot_contract::control::Order;

@@ -81,6 +81,16 @@ impl Mapped {
     }
 }
 
+/// What is in a directory of /sys, in order; nothing where there is none.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 impl Mappings {
     /// As they are now.
     pub fn read() -> Mappings {
@@ -89,18 +99,10 @@ impl Mappings {
 
     fn below(sys: &Path) -> Mappings {
         let word = |path: PathBuf| fs::read_to_string(path).map(|text| text.trim().to_owned());
-        let names = |dir: PathBuf| {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            let mut names: Vec<String> = entries
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .collect();
-            names.sort();
-            names
-        };
         let mapped = |kernel: String| {
             let dir = sys.join(&kernel);
             // The link to a device that has gone stays, and leads nowhere.
-            let made_of = names(dir.join("slaves")).into_iter().map(|kernel| Part {
+            let made_of = names(&dir.join("slaves")).into_iter().map(|kernel| Part {
                 number: word(dir.join("slaves").join(&kernel).join("dev")).ok(),
                 kernel,
             });
@@ -112,7 +114,7 @@ impl Mappings {
                 kernel,
             })
         };
-        Mappings(names(sys.to_owned()).into_iter().filter_map(mapped).collect())
+        Mappings(names(sys).into_iter().filter_map(mapped).collect())
     }
 
     /// Each of them.

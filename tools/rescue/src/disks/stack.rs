@@ -3,6 +3,7 @@
 //! The one thing a reader would get wrong: two partitions of one disk have it in common and are nothing to each other.
 
 use super::sysfs;
+use lifeboot_init::block::names;
 use std::fs;
 use std::path::Path;
 
@@ -54,15 +55,6 @@ fn walk(class: &Path, name: &str, next: impl Fn(&str) -> Vec<String>) -> Vec<Str
         at += 1;
     }
     known.iter().skip(1).map(|name| path(class, name)).collect()
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 /// As lsblk calls it.

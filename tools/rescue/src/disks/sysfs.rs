@@ -1,5 +1,6 @@
 //! What the kernel's drivers tell of a device without anybody touching the device.
 
+use lifeboot_init::block::names;
 use rustix::fs::{FileType, major, minor, stat};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,10 +58,5 @@ pub fn number(path: &Path) -> Option<u64> {
 
 /// The devices whose names are in a directory, as paths, in order.
 pub fn devices(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| format!("/dev/{}", entry.file_name().to_string_lossy()))
-        .collect();
-    names.sort();
-    names
+    names(dir).iter().map(|name| format!("/dev/{name}")).collect()
 }
